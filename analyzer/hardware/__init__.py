@@ -1,0 +1,1 @@
+"""What a device can do: datasheet figures, attainable figures, limits of its multiprocessors."""

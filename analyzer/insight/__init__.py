@@ -1,0 +1,1 @@
+"""Numbers to statements; no HTML, no plots."""

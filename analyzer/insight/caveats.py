@@ -1,0 +1,107 @@
+"""What is off in a run or a comparison, and what was not measured and how to get it."""
+
+from __future__ import annotations
+
+from analyzer.format import digits, percent, quantity
+from analyzer.schema.results import Analysis, Caveat
+
+PROFILER_SLOWDOWN = 1.10
+SPREAD_PCT = 10.0
+IDLE_PCT = 20.0
+UNCLASSIFIED_PCT = 5.0
+# NVML clock event reasons that hold the clocks down: power cap, slowdowns, thermal, power brake
+_HELD_DOWN = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "thermal", 0x40: "thermal (hardware)", 0x80: "power brake"}
+
+
+def find_caveats(a: Analysis) -> tuple[Caveat, ...]:
+    """Return what a reader must know before trusting the figures of one run."""
+    found = [*_steadiness(a), *_trace(a), *_clocks(a)]
+    found += [Caveat("warning", f"{a.label}: {text}", "method") for text in a.warnings]
+    return tuple(found)
+
+
+def _steadiness(a: Analysis) -> list[Caveat]:
+    found = []
+    facts = a.run.facts
+    if facts and not facts.warmup.steady:
+        text = f"{a.label}: warm-up ended unsteady after {facts.warmup.iterations} iterations ({facts.warmup.note})"
+        found.append(Caveat("warning", text, "steady"))
+    if a.latency and a.latency.spread_pct > SPREAD_PCT:
+        text = f"{a.label}: the middle half of the iterations spreads over {percent(a.latency.spread_pct)} of the median"
+        found.append(Caveat("warning", text, "steady"))
+    if a.latency and a.latency.traced_ms.value and a.latency.median_ms.value:
+        slowdown = a.latency.traced_ms.value / a.latency.median_ms.value
+        if slowdown > PROFILER_SLOWDOWN:
+            text = f"{a.label}: a traced step takes {digits(slowdown)}x as long as an untraced one, so shares are of the traced time"
+            found.append(Caveat("warning", text, "steady"))
+    return found
+
+
+def _trace(a: Analysis) -> list[Caveat]:
+    found = []
+    idle = 100 * a.totals.idle_us / a.totals.wall_us if a.totals.wall_us else 0.0
+    if a.device.type == "cuda" and idle > IDLE_PCT:
+        found.append(Caveat("warning", f"{a.label}: the GPU is idle for {percent(idle)} of the window", "busy"))
+    if 100 - a.totals.classified_pct > UNCLASSIFIED_PCT and a.totals.kernel_count:
+        text = f"{a.label}: {percent(100 - a.totals.classified_pct)} of the kernel time has no kind"
+        found.append(Caveat("warning", text, "time"))
+    if 100 - a.totals.modelled_pct > UNCLASSIFIED_PCT and a.totals.kernel_count:
+        text = f"{a.label}: {percent(100 - a.totals.modelled_pct)} of the kernel time has no work model"
+        found.append(Caveat("warning", text, "roofline"))
+    if a.totals.kernel_count and a.totals.linked_pct < 99:
+        text = f"{a.label}: {percent(100 - a.totals.linked_pct)} of the kernel time could not be linked to an operator"
+        found.append(Caveat("warning", text, "kernels"))
+    if a.run.facts is None:
+        text = f"{a.label}: a bare trace, so there is no untraced latency; all times include the profiler's own cost"
+        found.append(Caveat("note", text, "method"))
+    return found
+
+
+def _clocks(a: Analysis) -> list[Caveat]:
+    found = []
+    reasons = a.samples["clock_event_reasons"].dropna().astype("int64") if len(a.samples) else a.samples
+    if len(reasons):
+        for bit, name in _HELD_DOWN.items():
+            share = 100 * float(((reasons & bit) > 0).mean())
+            if share > 0:
+                text = f"{a.label}: clocks held down ({name}) in {percent(share)} of the samples"
+                found.append(Caveat("warning", text, "steady"))
+    limit, default = a.device.power_limit_w, a.device.power_default_w
+    if limit and default and limit < 0.99 * default:
+        text = f"{a.label}: the power cap is at {percent(100 * limit / default)} of the card's default"
+        found.append(Caveat("warning", text, "steady"))
+    return found
+
+
+def find_pair_caveats(a: Analysis, b: Analysis) -> tuple[Caveat, ...]:
+    """Return the facts in which two runs differ although a comparison of models wants them equal."""
+    pairs = [("device", a.device.name, b.device.name), ("dtype", a.dtype, b.dtype)]
+    if a.run.facts and b.run.facts:
+        one, two = a.run.facts, b.run.facts
+        pairs += [
+            ("batch size", str(one.settings.batch_size), str(two.settings.batch_size)),
+            ("image size", str(one.settings.image_size), str(two.settings.image_size)),
+            ("torch version", one.versions.get("torch", "?"), two.versions.get("torch", "?")),
+            ("threads", str(one.settings.threads), str(two.settings.threads)),
+        ]
+    return tuple(Caveat("warning", f"The runs differ in {name}: {x} and {y}", "method") for name, x, y in pairs if x != y)
+
+
+def not_measured(analyses: tuple[Analysis, ...]) -> tuple[str, ...]:
+    """Return what was not measured, each with the way to get it."""
+    found = [
+        "DRAM bytes, cache hits and achieved occupancy were not measured: they need hardware counters; "
+        "bytes here are compulsory bytes, modelled from shapes"
+    ]
+    for a in analyses:
+        telemetry = a.run.facts.telemetry if a.run.facts else None
+        if telemetry is not None:
+            for name, source in (("GPU power and clocks", telemetry.nvml), ("GPM", telemetry.gpm)):
+                # without a driver there is no GPM either; one line says it
+                if not source.available and (name != "GPM" or telemetry.nvml.available):
+                    found.append(f"{name} were not measured: {source.reason}")
+        else:
+            found.append(f"{a.label}: latency without the profiler, clocks and power; a bare trace has none, record a run to get them")
+        if a.device.type == "cuda" and a.totals.occupancy_pct.value is None:
+            found.append(f"{a.label}: occupancy; {quantity(a.totals.occupancy_pct)}, {a.totals.occupancy_pct.source}")
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,162 @@
+"""The sentences on top of the page and in the terminal. Every number comes from the objects that the tables show."""
+
+from __future__ import annotations
+
+from analyzer.format import digits, milliseconds, percent, signed, times
+from analyzer.insight.caveats import find_caveats, find_pair_caveats, not_measured
+from analyzer.schema.evidence import Quantity
+from analyzer.schema.results import Analysis, Gap, Reason, Verdict
+
+NO_DIFFERENCE = 0.02
+"""Ratios closer to 1 than this are no clear difference, however narrow their interval."""
+UNEXPLAINED_LIMIT = 0.25
+HOST_BOUND_PCT = 20.0
+
+TERM_NAMES = {
+    "floor": "floor of its work",
+    "above": "time above that floor",
+    "time": "time",
+    "idle": "idle",
+    "no_model": "no work model",
+    "tracing": "untraced minus traced time",
+}
+
+
+def place(a: Analysis) -> str:
+    """Return the conditions of a run: ``NVIDIA H100 80GB HBM3 (bfloat16, batch 32, 224 px)``."""
+    facts = a.run.facts
+    if facts is None:
+        return f"{a.device.name} ({a.dtype})"
+    return f"{a.device.name} ({a.dtype}, batch {facts.settings.batch_size}, {facts.settings.image_size} px)"
+
+
+def clearly_different(ratio: Quantity) -> bool:
+    """Tell whether a ratio differs from 1 by more than 2 % and its interval leaves 1 out."""
+    if ratio.value is None:
+        return False
+    inside = ratio.low is not None and ratio.high is not None and ratio.low <= 1 <= ratio.high
+    return not inside and abs(ratio.value - 1) >= NO_DIFFERENCE
+
+
+def say_pair(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> Verdict:
+    """Return the verdict on two runs: which takes longer, by how much, and what of that is explained."""
+    caveats = (*find_pair_caveats(a, b), *find_caveats(a), *find_caveats(b))
+    return Verdict(
+        headline=_headline(a, b, gap, ratio),
+        reason=_reason(a, b, gap, ratio),
+        not_measured=not_measured((a, b)),
+        reasons=_main_reasons(gap),
+        caveats=caveats,
+    )
+
+
+def _headline(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> str:
+    where = place(a) if place(a) == place(b) else f"{place(a)} against {place(b)}"
+    if ratio is None or ratio.value is None:
+        longer, shorter = (gap.first, gap.second) if gap.total_us >= 0 else (gap.second, gap.first)
+        low, high = sorted((gap.first_us, gap.second_us))
+        if low <= 0:
+            return f"{gap.first} and {gap.second} on {where}: no time to compare"
+        return f"{longer} takes {high / low:.2f}x as long as {shorter} on {where}, traced and without an interval"
+    if not clearly_different(ratio):
+        span = f" ({ratio.low:.2f} to {ratio.high:.2f})" if ratio.low is not None and ratio.high is not None else ""
+        return f"No clear difference between {gap.first} and {gap.second} on {where}: {times(ratio)}{span}"
+    longer, shorter, shown = gap.first, gap.second, ratio
+    if ratio.value < 1 and ratio.low and ratio.high:
+        longer, shorter = shorter, longer
+        shown = Quantity(1 / ratio.value, "x", ratio.evidence, 1 / ratio.high, 1 / ratio.low)
+    text = f"{longer} takes {times(shown)} as long as {shorter} on {where}"
+    return f"{text}; the cause is not established" if _unexplained_share(gap) > UNEXPLAINED_LIMIT else text
+
+
+def _unexplained_share(gap: Gap) -> float:
+    return gap.unexplained_abs_us / abs(gap.total_us) if gap.total_us else 0.0
+
+
+def by_kind(gap: Gap) -> list[tuple[str, float, float]]:
+    """Return (kind, difference, part of it that is the floor of its work), largest difference first, explained kinds only."""
+    kinds: dict[str, list[float]] = {}
+    for part in gap.parts:
+        if part.explained:
+            entry = kinds.setdefault(part.kind, [0.0, 0.0])
+            entry[0] += part.delta_us
+            entry[1] += part.delta_us if part.term == "floor" else 0.0
+    return sorted(((k, v[0], v[1]) for k, v in kinds.items()), key=lambda item: -abs(item[1]))
+
+
+def _reason(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> str:
+    host = _host_bound(a, b)
+    if ratio is not None and not clearly_different(ratio):
+        return f"{host}The medians differ by {signed(gap.total_us)} per batch, which the spread of the iterations covers."
+    parts = [f"{kind} {signed(delta)}" for kind, delta, _ in by_kind(gap)[:2]]
+    share = _unexplained_share(gap)
+    tail = f"unexplained: {signed(gap.unexplained_us)}, {percent(100 * share)} of the gap counted without sign"
+    return (
+        f"{host}Of the {signed(gap.total_us)} per batch ({gap.first} minus {gap.second}), the largest parts are "
+        f"{' and '.join(parts)}; {tail}."
+    )
+
+
+def _host_bound(*runs: Analysis) -> str:
+    """Return a sentence that comes before any talk of memory when a GPU waits for its host."""
+    waiting = [(r.label, idle_pct(r)) for r in runs if r.device.type == "cuda" and idle_pct(r) > HOST_BOUND_PCT]
+    if not waiting:
+        return ""
+    text = " and ".join(f"{percent(share)} of the traced time in {label}" for label, share in waiting)
+    return f"The GPU is idle for {text}, so the host sets the pace there. "
+
+
+def idle_pct(a: Analysis) -> float:
+    """Return the idle share of the window in per cent."""
+    return 100 * a.totals.idle_us / a.totals.wall_us if a.totals.wall_us else 0.0
+
+
+def _main_reasons(gap: Gap) -> tuple[Reason, ...]:
+    found = []
+    for kind, delta, floor in by_kind(gap)[:3]:
+        if kind == "idle":
+            found.append(Reason(f"idle time differs by {signed(delta)}", "busy"))
+            continue
+        detail = f": {signed(floor)} from the work itself, {signed(delta - floor)} from time above its floor" if floor else ""
+        found.append(Reason(f"{kind} differs by {signed(delta)}{detail}", "gap"))
+    return tuple(found)
+
+
+def say_one(analyses: tuple[Analysis, ...]) -> Verdict:
+    """Return the verdict on runs that are not compared: what each takes and what most of it is."""
+    lines = [_one(a) for a in analyses]
+    first = analyses[0]
+    headline = lines[0] if len(analyses) == 1 else f"{len(analyses)} runs side by side; give exactly two to have them compared"
+    reason = _shares(first) if len(analyses) == 1 else " ".join(f"{line}." for line in lines)
+    return Verdict(
+        headline=headline,
+        reason=_host_bound(*analyses) + reason,
+        not_measured=not_measured(analyses),
+        reasons=_top_kinds(first) if len(analyses) == 1 else (),
+        caveats=tuple(caveat for a in analyses for caveat in find_caveats(a)),
+    )
+
+
+def _one(a: Analysis) -> str:
+    if a.latency is not None:
+        return f"{a.label} takes {digits(a.latency.median_ms.value)} ms per batch on {place(a)}"
+    if a.device.type == "cuda" and not a.totals.kernel_count:
+        return f"{a.label} on {place(a)}: the trace holds no kernels"
+    busy = milliseconds(a.totals.busy_us)
+    unit = "GPU" if a.device.type == "cuda" else "operator"
+    steps = f" in {a.window.steps} step(s)" if a.window.steps else ""
+    return f"{a.label}: {busy} of {unit} time{steps} on {place(a)}"
+
+
+def _shares(a: Analysis) -> str:
+    kinds = a.kinds.sort_values("time_us", ascending=False)
+    busy = a.totals.busy_us
+    if not busy:
+        return "Nothing ran in the window of this trace."
+    top = [f"{row.kind} {percent(100 * row.time_us / busy)}" for row in kinds.head(3).itertuples(index=False)]
+    return f"Of the busy time, {', '.join(top)}."
+
+
+def _top_kinds(a: Analysis) -> tuple[Reason, ...]:
+    kinds = a.kinds.sort_values("time_us", ascending=False).head(3)
+    return tuple(Reason(f"{row.kind}: {milliseconds(row.time_us)}", "time") for row in kinds.itertuples(index=False))

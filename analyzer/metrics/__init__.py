@@ -1,0 +1,1 @@
+"""Tables to tables with more columns."""

@@ -1,0 +1,92 @@
+"""Which launches do the work of an operator, so that its FLOP and bytes are counted once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analyzer.metrics.work import Work, has_formula, work_of
+from analyzer.schema.operators import OpCall
+from analyzer.trace.kinds import operator_kind
+from analyzer.trace.spans import Int64
+
+MODELLED = ("formula", "helper", "view")
+
+
+def add_work(launches: pd.DataFrame, calls: list[OpCall | None], parents: Int64, names: list[str]) -> pd.DataFrame:
+    """Return ``launches`` with ``flop``, ``bytes_compulsory``, ``basis``, ``shapes`` and ``dtype``.
+
+    The work of an operator belongs to the launches below it that have its kind (all of them where none has), in
+    proportion to their duration; the others (layout changes, bias copies) are ``helper`` launches: the formula covers
+    what they are for, so they have no floor of their own. ``basis`` is ``formula``, ``helper``, ``view``, ``generic`` or
+    ``none``.
+    """
+    owner = _owners(names, parents)[launches["op_index"].to_numpy(np.int64)] if len(names) else _nobody(launches)
+    owner = np.where(launches["op_index"].to_numpy(np.int64) >= 0, owner, -1)
+    work = {int(i): (work_of(call) if (call := calls[int(i)]) is not None else None) for i in np.unique(owner) if i >= 0}
+    share, basis = _shares(launches, owner, work, names)
+    flop = [w.flop if i >= 0 and (w := work[int(i)]) else np.nan for i in owner]
+    size = [w.bytes if i >= 0 and (w := work[int(i)]) else np.nan for i in owner]
+    described = [_describe(calls[int(i)]) if i >= 0 else ("", "") for i in owner]
+    return launches.assign(
+        flop=np.array(flop, np.float64) * share,
+        bytes_compulsory=np.array(size, np.float64) * share,
+        basis=basis,
+        shapes=[shapes for shapes, _ in described],
+        dtype=[dtype for _, dtype in described],
+    )
+
+
+def _nobody(launches: pd.DataFrame) -> Int64:
+    return np.full(len(launches), -1, dtype=np.int64)
+
+
+def _owners(names: list[str], parents: Int64) -> Int64:
+    """Return for each operator the outermost enclosing operator that has a formula, else the operator itself."""
+    known: dict[str, bool] = {}
+    owner = np.arange(len(names), dtype=np.int64)
+    for i in range(len(names)):
+        at = i
+        for _ in range(1000):
+            if known.setdefault(names[at], has_formula(names[at])):
+                owner[i] = at
+            at = int(parents[at])
+            if at < 0:
+                break
+    return owner
+
+
+def _shares(
+    launches: pd.DataFrame, owner: Int64, work: dict[int, Work | None], names: list[str]
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], list[str]]:
+    duration = launches["dur_ns"].to_numpy(np.float64)
+    kinds = launches["kind"].to_numpy(object)
+    share = np.zeros(len(launches))
+    basis = ["none"] * len(launches)
+    for index, rows in pd.Series(np.arange(len(launches))).groupby(owner).groups.items():
+        found = work.get(int(index)) if index >= 0 else None  # type: ignore[call-overload]
+        if found is None:
+            continue
+        mine = np.asarray(rows, dtype=np.int64)
+        wanted = operator_kind(names[int(index)])  # type: ignore[call-overload]
+        same = [i for i in mine if kinds[i] == wanted or (wanted == "convolution" and kinds[i] == "depthwise")]
+        same = same or [i for i in mine if kinds[i] == "attention"]
+        main = np.array(same or list(mine), dtype=np.int64)
+        total = duration[main].sum()
+        share[main] = duration[main] / total if total > 0 else 1.0 / len(main)
+        for i in mine:
+            basis[i] = "helper"
+        label = "view" if wanted == "view" else found.basis
+        for i in main:
+            basis[i] = label
+    return share, basis
+
+
+def _describe(call: OpCall | None) -> tuple[str, str]:
+    """Return the input shapes as text, ``1x197x768 768x2304``, and the element type of the operator."""
+    if call is None:
+        return "", ""
+    tensors = call.tensors()
+    shapes = " ".join("x".join(map(str, t.shape)) or "scalar" for t in tensors[:8])
+    dtype = next((t.dtype for t in tensors if t.dtype != "unknown"), "")
+    return shapes + (" ..." if len(tensors) > 8 else ""), dtype

@@ -1,0 +1,95 @@
+"""The rows of ``kernels.csv``: launches grouped by kernel, operator, shape and launch shape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from analyzer.hardware.spec import DeviceLimits
+from analyzer.metrics.memory import name_bounds
+from analyzer.schema.evidence import Evidence
+
+KEY = ["kernel", "kind", "role", "op", "shapes", "dtype", "grid", "block", "registers", "shared_bytes"]
+
+COLUMNS = (
+    "run, kernel, kind, role, op, module, shapes, dtype, calls, time_us, share_pct, mean_us, grid, block, registers, shared_bytes, "
+    "occupancy_theoretical_pct, occupancy_pct, occupancy_kineto_pct, occupancy_limit, waves, tail_efficiency_pct, flop, "
+    "bytes_compulsory, bytes_l2_sm, bytes_dram_low, bytes_dram_high, bytes_dram_counter, reuse_factor, footprint_bytes, "
+    "reuse_distance_median_bytes, geometry_confidence, l2_hit_pct, occupancy_achieved_pct, tensor_active_pct, dram_gbps, "
+    "dram_pct_of_peak, tflops, flop_per_byte, bound, evidence"
+).split(", ")
+"""The columns of kernels.csv, in order; those that need the access model or counters are empty until they are there."""
+
+
+def group_kernels(launches: pd.DataFrame, run: str, limits: Callable[[str], DeviceLimits]) -> pd.DataFrame:
+    """Return the rows of ``kernels.csv``, longest first. ``flop`` and ``bytes_*`` are totals over the calls.
+
+    ``dram_gbps`` is compulsory bytes over time, so it is modelled and a lower bound of the real throughput.
+    """
+    rows = launches[launches["category"].isin(("kernel", "operator"))]
+    time = rows["dur_ns"] / 1e3
+    frame = rows.assign(calls=1, time_us=time, counted=rows["basis"].isin(("formula",)))
+    for column in ("flop", "bytes_compulsory"):
+        frame[column] = frame[column].where(frame["counted"])
+    grouped = frame.groupby(KEY, dropna=False, sort=False)
+    summed = grouped.agg(
+        module=("module", _module_pattern),
+        calls=("calls", "sum"),
+        time_us=("time_us", "sum"),
+        flop=("flop", _sum_known),
+        bytes_compulsory=("bytes_compulsory", _sum_known),
+        floor_us=("floor_us", _sum_known),
+        floor_compute_us=("floor_compute_us", _sum_known),
+        floor_memory_us=("floor_memory_us", _sum_known),
+        basis=("basis", "first"),
+        **{
+            name: (name, "first")
+            for name in (
+                "occupancy_theoretical_pct", "occupancy_pct", "occupancy_kineto_pct", "occupancy_limit", "waves",
+                "tail_efficiency_pct",
+            )
+        },
+    ).reset_index()  # fmt: skip
+    out = _rates(summed.assign(run=run), limits)
+    out = out.sort_values("time_us", ascending=False, kind="stable", ignore_index=True)
+    for column in COLUMNS:
+        if column not in out:
+            out[column] = np.nan
+    return out[[*COLUMNS, "floor_us", "basis", "from_cache"]]
+
+
+def _module_pattern(modules: pd.Series[str]) -> str:
+    """Return the module of a group of launches; several become their pattern: ``blocks.*.attn.qkv``."""
+    names = sorted(set(modules))
+    if len(names) == 1:
+        return names[0]
+    patterns = sorted({re.sub(r"(?<![A-Za-z])\d+", "*", name) for name in names})
+    return ", ".join(patterns[:3]) + (f" and {len(patterns) - 3} more" if len(patterns) > 3 else "")
+
+
+def _sum_known(values: pd.Series[float]) -> float:
+    return float(values.sum(min_count=1))
+
+
+def _rates(frame: pd.DataFrame, limits: Callable[[str], DeviceLimits]) -> pd.DataFrame:
+    total = frame["time_us"].sum()
+    time = frame["time_us"].where(frame["time_us"] > 0)
+    gbps, tflops = frame["bytes_compulsory"] / time / 1e3, frame["flop"] / time / 1e6
+    found = [limits(dtype or "float32") for dtype in frame["dtype"]]
+    roof = np.array([f.bandwidth.value if f.bandwidth else np.nan for f in found], np.float64)
+    from_cache = gbps > roof
+    return frame.assign(
+        share_pct=100 * frame["time_us"] / total if total > 0 else 0.0,
+        mean_us=frame["time_us"] / frame["calls"],
+        # more than memory can deliver: the bytes came from a cache, so this is no DRAM throughput
+        dram_gbps=gbps.where(~from_cache),
+        dram_pct_of_peak=(100 * gbps / roof).where(~from_cache),
+        from_cache=from_cache,
+        tflops=tflops,
+        flop_per_byte=frame["flop"] / frame["bytes_compulsory"].where(frame["bytes_compulsory"] > 0),
+        bound=name_bounds(frame),
+        evidence=np.where(frame["basis"] == "formula", Evidence.MODELLED.value, Evidence.MEASURED.value),
+    )

@@ -1,0 +1,125 @@
+"""Time: what runs when, what overlaps, what is idle, and how sure a latency is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analyzer.schema.evidence import Evidence, Quantity
+from analyzer.trace.spans import Int64
+
+Float64 = npt.NDArray[np.float64]
+BOOTSTRAP_SAMPLES = 2000
+CONFIDENCE_PCT = 95.0
+
+
+def union_ns(start: Int64, end: Int64) -> int:
+    """Return the time covered by at least one of the intervals, in nanoseconds."""
+    if not len(start):
+        return 0
+    order = np.argsort(start, kind="stable")
+    s, e = start[order], np.maximum.accumulate(end[order])
+    covered_until = np.concatenate(([s[0]], e[:-1]))
+    return int(np.maximum(e - np.maximum(s, covered_until), 0).sum())
+
+
+def gaps(start: Int64, end: Int64, window: tuple[int, int]) -> tuple[Int64, Int64]:
+    """Return (start, end) of the stretches of ``window`` that no interval covers."""
+    order = np.argsort(start, kind="stable")
+    s = np.concatenate((start[order], [window[1]]))
+    e = np.concatenate(([window[0]], np.maximum.accumulate(end[order]) if len(order) else np.array([], np.int64)))
+    begin, stop = np.maximum(e, window[0]), np.minimum(s, window[1])
+    real = stop > begin
+    return begin[real], stop[real]
+
+
+def exclusive_ns(start: Int64, end: Int64, owner: Int64, owners: int) -> Float64:
+    """Return the exclusive time of each owner: a moment in which k intervals run gives each of them 1/k of it.
+
+    The sum over all owners is the union of the intervals.
+    """
+    if not len(start):
+        return np.zeros(owners)
+    time = np.concatenate((start, end))
+    change = np.concatenate((np.ones(len(start)), -np.ones(len(end))))
+    order = np.argsort(time, kind="stable")
+    time, running = time[order], np.cumsum(change[order])
+    step = np.diff(time).astype(np.float64)
+    share = np.divide(step, running[:-1], out=np.zeros_like(step), where=running[:-1] > 0)
+    elapsed = np.concatenate(([0.0], np.cumsum(share)))
+    position = np.empty(len(order), dtype=np.int64)
+    position[order] = np.arange(len(order))
+    count = len(start)
+    own = elapsed[position[count:]] - elapsed[position[:count]]
+    total = np.zeros(owners)
+    np.add.at(total, owner, own)
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Untraced latency of one batch: median with its interval, and what the profiler added."""
+
+    median_ms: Quantity
+    n: int
+    processes: int
+    spread_pct: float
+    traced_ms: Quantity
+    samples: tuple[tuple[float, ...], ...]
+
+
+def latency(timings: pd.DataFrame) -> Latency | None:
+    """Return the latency in ``timings`` (table TIMINGS), None without untraced iterations.
+
+    The interval is a bootstrap of the median; with several processes it resamples processes first, so that it covers the
+    spread from run to run.
+    """
+    untraced = timings[timings["pass"] == "untraced"]
+    if untraced.empty:
+        return None
+    groups = [g["latency_ms"].to_numpy(np.float64) for _, g in untraced.groupby("repeat")]
+    every = np.concatenate(groups)
+    medians = bootstrap_medians(groups)
+    low, high = np.percentile(medians, [50 - CONFIDENCE_PCT / 2, 50 + CONFIDENCE_PCT / 2])
+    median = float(np.median(every))
+    quartiles = np.percentile(every, [25, 75])
+    return Latency(
+        median_ms=Quantity(
+            median, "ms", Evidence.MEASURED, min(float(low), median), max(float(high), median),
+            f"median of {len(every)} untraced iterations in {len(groups)} process(es), bootstrap 95 % interval",
+        ),
+        n=len(every),
+        processes=len(groups),
+        spread_pct=float(100 * (quartiles[1] - quartiles[0]) / median) if median else 0.0,
+        traced_ms=_traced(timings),
+        samples=tuple(tuple(map(float, g)) for g in groups),
+    )  # fmt: skip
+
+
+def _traced(timings: pd.DataFrame) -> Quantity:
+    traced = timings.loc[timings["pass"] == "traced", "latency_ms"].to_numpy(np.float64)
+    if not len(traced):
+        return Quantity.missing("ms", "no traced step was timed")
+    return Quantity(float(np.median(traced)), "ms", Evidence.MEASURED, source=f"median of {len(traced)} traced steps")
+
+
+def bootstrap_medians(groups: list[Float64], seed: int = 0) -> Float64:
+    """Return BOOTSTRAP_SAMPLES medians of resampled data; with several groups, groups are resampled first."""
+    rng = np.random.default_rng(seed)
+    out = np.empty(BOOTSTRAP_SAMPLES)
+    for i in range(BOOTSTRAP_SAMPLES):
+        chosen = rng.integers(0, len(groups), len(groups)) if len(groups) > 1 else [0]
+        out[i] = np.median(np.concatenate([rng.choice(groups[g], len(groups[g])) for g in chosen]))
+    return out
+
+
+def ratio(a: Latency, b: Latency) -> Quantity:
+    """Return how many times as long ``a`` takes as ``b``, with a bootstrap 95 % interval."""
+    first = bootstrap_medians([np.array(g) for g in a.samples], seed=1)
+    second = bootstrap_medians([np.array(g) for g in b.samples], seed=2)
+    low, high = np.percentile(first / second, [50 - CONFIDENCE_PCT / 2, 50 + CONFIDENCE_PCT / 2])
+    value = (a.median_ms.value or 0.0) / (b.median_ms.value or 1.0)
+    return Quantity(value, "x", Evidence.DERIVED, min(float(low), value), max(float(high), value), "ratio of the medians")

@@ -1,0 +1,102 @@
+"""Sums over a window: wall, busy and idle time, kinds, shares of what is classified and modelled."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analyzer.metrics.attribution import MODELLED
+from analyzer.metrics.timing import exclusive_ns, gaps, union_ns
+from analyzer.schema.evidence import Evidence, Quantity
+from analyzer.schema.results import Totals, Window
+from analyzer.trace.kinds import KINDS, NOT_CLASSIFIED
+from analyzer.trace.link import Linked
+
+
+def choose_window(linked: Linked, traced_steps: int | None) -> Window:
+    """Return the stretch that the figures cover: all profiler steps with the launches they caused, else the whole trace."""
+    launches = linked.launches
+    ends = launches["start_ns"] + launches["dur_ns"] if linked.segments[0].size == 0 else pd.Series(linked.segments[1])
+    first = int(launches["start_ns"].min()) if len(launches) else linked.first_ns
+    last = int(ends.max()) if len(ends) else linked.last_ns
+    if linked.steps:
+        start, end = min(s for _, s, _ in linked.steps), max(e for _, _, e in linked.steps)
+        text = f"{len(linked.steps)} profiler step(s), {linked.steps[0][0]} to {linked.steps[-1][0]}, with everything they launched"
+        return Window(min(start, first), max(end, last), text, len(linked.steps))
+    text = "the whole trace, first to last event: it names no profiler steps"
+    return Window(min(linked.first_ns, first), max(linked.last_ns, last), text, traced_steps)
+
+
+def add_exclusive(launches: pd.DataFrame, linked: Linked) -> pd.DataFrame:
+    """Return ``launches`` with ``exclusive_us``: overlapping launches share each moment equally."""
+    return launches.assign(exclusive_us=exclusive_ns(*linked.segments, len(launches)) / 1e3)
+
+
+def sum_kinds(launches: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per kind with any time, in the fixed order of KINDS.
+
+    Columns: ``kind, time_us`` (exclusive), ``calls, flop, bytes_compulsory, floor_us, modelled_us, no_model_us,
+    no_floor_us``; sums over the window. ``modelled_us`` is the time of launches that have a floor.
+    """
+    modelled = launches["basis"].isin(MODELLED)
+    floored = modelled & launches["floor_us"].notna()
+    time = launches["exclusive_us"]
+    frame = pd.DataFrame(
+        {
+            "kind": launches["kind"],
+            "time_us": time,
+            "calls": 1,
+            "flop": launches["flop"].where(launches["basis"] == "formula"),
+            "bytes_compulsory": launches["bytes_compulsory"].where(launches["basis"] == "formula"),
+            "floor_us": launches["floor_us"].where(floored, 0.0),
+            "modelled_us": time.where(floored, 0.0),
+            "no_floor_us": time.where(modelled & ~floored, 0.0),
+            "no_model_us": time.where(~modelled, 0.0),
+        }
+    )
+    summed = frame.groupby("kind", sort=False).sum(numeric_only=True).reset_index()
+    summed["order"] = [KINDS.index(kind) for kind in summed["kind"]]
+    return summed.sort_values("order").drop(columns="order").reset_index(drop=True)
+
+
+def sum_totals(launches: pd.DataFrame, linked: Linked, window: Window) -> Totals:
+    """Return the sums over ``window``."""
+    start, end, _ = linked.segments
+    idle_start, idle_end = gaps(start, end, (window.start_ns, window.end_ns))
+    kernels = launches[launches["category"].isin(("kernel", "operator"))]
+    time = kernels["dur_ns"].to_numpy(np.float64) / 1e3
+    total = float(time.sum())
+    exclusive = launches["exclusive_us"].to_numpy(np.float64)
+    classified = ~launches["kind"].isin(NOT_CLASSIFIED).to_numpy()
+    modelled = kernels["basis"].isin(MODELLED).to_numpy()
+    copies = launches["category"].isin(("memcpy", "memset"))
+    counted = launches["basis"] == "formula"
+    return Totals(
+        wall_us=(window.end_ns - window.start_ns) / 1e3,
+        kernel_time_us=total,
+        kernel_count=len(kernels),
+        copy_us=float(launches.loc[copies, "dur_ns"].sum() / 1e3),
+        busy_us=union_ns(start, end) / 1e3,
+        idle_us=float((idle_end - idle_start).sum() / 1e3),
+        dispatch_us=linked.wrapper_ns / 1e3,
+        classified_pct=_share(exclusive, classified),
+        modelled_pct=_share(time, modelled),
+        linked_pct=_share(time, (kernels["op_index"] >= 0).to_numpy()),
+        flop=float(launches.loc[counted, "flop"].sum()),
+        bytes_compulsory=float(launches.loc[counted, "bytes_compulsory"].sum()),
+        occupancy_pct=_weighted(kernels, "occupancy_pct", Evidence.DERIVED),
+        occupancy_kineto_pct=_weighted(kernels, "occupancy_kineto_pct", Evidence.MEASURED),
+    )
+
+
+def _share(time: np.ndarray[tuple[int], np.dtype[np.float64]], chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
+    return float(100.0 * time[chosen].sum() / time.sum()) if time.sum() > 0 else 0.0
+
+
+def _weighted(kernels: pd.DataFrame, column: str, evidence: Evidence) -> Quantity:
+    known = kernels[column].notna()
+    weight = kernels.loc[known, "dur_ns"].to_numpy(np.float64)
+    if not known.any() or weight.sum() <= 0:
+        return Quantity.missing("%", "the trace has no registers and shared memory of kernels, which NVIDIA traces carry")
+    value = float(np.average(kernels.loc[known, column].to_numpy(np.float64), weights=weight))
+    return Quantity(value, "%", evidence, source="mean over kernels, weighted by time")

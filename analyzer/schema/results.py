@@ -1,0 +1,162 @@
+"""What an analysis holds: the only thing that insight and report see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from analyzer.schema.evidence import Evidence, Quantity
+from analyzer.schema.run import DeviceFacts, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the window, in microseconds unless named otherwise.
+
+    ``wall_us`` is the window; ``kernel_time_us`` the plain sum of kernel durations; ``busy_us`` the time with at least one
+    kernel, copy or fill; ``idle_us`` the complement of ``busy_us``, computed from the gaps and not as a remainder.
+    """
+
+    wall_us: float
+    kernel_time_us: float
+    kernel_count: int
+    copy_us: float
+    busy_us: float
+    idle_us: float
+    dispatch_us: float
+    classified_pct: float
+    modelled_pct: float
+    linked_pct: float
+    flop: float
+    bytes_compulsory: float
+    occupancy_pct: Quantity
+    occupancy_kineto_pct: Quantity
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The stretch of the trace that the figures cover; ``source`` says how it was chosen. ``steps`` is None when not known."""
+
+    start_ns: int
+    end_ns: int
+    source: str
+    steps: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitFact:
+    """One ceiling as the page shows it: ``name`` (copy bandwidth, matrix peak ...) and its figure."""
+
+    name: str
+    figure: Quantity
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """One run, analysed. ``launches``: a row per launch. ``kernels``: the rows of kernels.csv. ``kinds``: a row per kind."""
+
+    run: Run
+    device: DeviceFacts
+    label: str
+    dtype: str
+    window: Window
+    totals: Totals
+    kinds: pd.DataFrame
+    kernels: pd.DataFrame
+    launches: pd.DataFrame
+    limits: tuple[LimitFact, ...]
+    latency: Any
+    timings: pd.DataFrame
+    samples: pd.DataFrame
+    warnings: tuple[str, ...] = ()
+    base_unix_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GapPart:
+    """One part of the gap, in microseconds per batch. ``delta_us`` = ``first_us`` - ``second_us``.
+
+    ``term``: ``floor`` (work at the device's limits), ``above`` (time above that floor), ``time`` (a kind whose floor is not
+    known), ``idle``, ``no_model`` and ``tracing`` (untraced minus traced time); the last two are the unexplained part.
+    """
+
+    kind: str
+    term: str
+    first_us: float
+    second_us: float
+    evidence: Evidence
+    explained: bool
+
+    @property
+    def delta_us(self) -> float:
+        """Return first minus second."""
+        return self.first_us - self.second_us
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The difference between two runs, in parts that add up to it. Times in microseconds per batch."""
+
+    first: str
+    second: str
+    first_us: float
+    second_us: float
+    basis: str
+    parts: tuple[GapPart, ...]
+
+    @property
+    def total_us(self) -> float:
+        """Return the gap: first minus second."""
+        return self.first_us - self.second_us
+
+    @property
+    def unexplained_us(self) -> float:
+        """Return the sum of the parts that have no explanation."""
+        return sum(part.delta_us for part in self.parts if not part.explained)
+
+    @property
+    def unexplained_abs_us(self) -> float:
+        """Return the size of the unexplained parts, each counted without its sign so that they cannot cancel."""
+        return sum(abs(part.delta_us) for part in self.parts if not part.explained)
+
+
+@dataclass(frozen=True, slots=True)
+class Caveat:
+    """Something that is off. ``level`` is ``note`` or ``warning``; ``target`` the id of the section that shows it."""
+
+    level: str
+    text: str
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One of the main reasons, with the section that shows its numbers."""
+
+    text: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The sentences on top of the page and at the end of the terminal output, all computed."""
+
+    headline: str
+    reason: str
+    not_measured: tuple[str, ...]
+    reasons: tuple[Reason, ...] = ()
+    caveats: tuple[Caveat, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """Everything that one report shows: one to a few analyses, and the gap where exactly two were compared."""
+
+    analyses: tuple[Analysis, ...]
+    verdict: Verdict
+    ratio: Quantity | None = None
+    gap: Gap | None = None
+    findings: tuple[Any, ...] = field(default=())

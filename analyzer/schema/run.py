@@ -1,0 +1,150 @@
+"""``run.json``: the facts of one run, typed. Fields with defaults may be absent, so older files stay readable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+RUN_FORMAT_VERSION = 1
+
+
+class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The device that ran the model. Sizes in bytes, clocks in MHz, power in W; None where not known."""
+
+    type: str
+    name: str
+    vendor: str | None = None
+    index: int | None = None
+    compute_capability: str | None = None
+    sm_count: int | None = None
+    memory_bytes: int | None = None
+    l1_bytes: int | None = None
+    l2_bytes: int | None = None
+    l3_bytes: int | None = None
+    clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    memory_bus_bits: int | None = None
+    cores: int | None = None
+    threads: int | None = None
+    power_limit_w: float | None = None
+    power_default_w: float | None = None
+
+
+class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The model that ran. ``input_shape`` is ``[N, C, H, W]``."""
+
+    name: str
+    family: str
+    label: str
+    parameters: int
+    input_shape: tuple[int, ...]
+    factory: str | None = None
+    attention_backend: str | None = None
+
+
+class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings in force, every preset resolved.
+
+    ``convolution_tf32``: whether cuDNN may use TF32 for float32; None where that does not arise.
+    """
+
+    batch_size: int
+    image_size: int
+    dtype: str
+    iterations: int
+    traced_steps: int
+    repeats: int = 1
+    threads: int | None = None
+    seed: int = 0
+    matmul_precision: str | None = None
+    convolution_tf32: bool | None = None
+
+
+class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
+    """A measured limit of the device: ``copy`` in GB/s (read + write counted) or ``matmul`` in TFLOP/s.
+
+    ``value`` is the median of ``n`` timings, ``low`` and ``high`` their 10th and 90th percentile.
+    """
+
+    name: str
+    unit: str
+    dtype: str
+    value: float
+    low: float
+    high: float
+    n: int
+    size: str = ""
+
+
+class PassFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """One pass of the capture: what ran when, in Unix nanoseconds."""
+
+    name: str
+    start_unix_ns: int
+    end_unix_ns: int
+    steps: int = 0
+    note: str = ""
+
+
+class WarmupFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """How the warm-up ended. ``spread_pct`` is the relative spread of its last iterations."""
+
+    iterations: int
+    steady: bool
+    spread_pct: float
+    note: str = ""
+
+
+class MemoryFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Peak memory of the untraced pass; ``kind`` says what was counted."""
+
+    peak_bytes: int
+    kind: str
+
+
+class SourceFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a source of telemetry was there, and why not."""
+
+    available: bool
+    reason: str = ""
+
+
+class TelemetryFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the sampler could read."""
+
+    period_s: float
+    samples: int
+    psutil: SourceFacts
+    nvml: SourceFacts
+    gpm: SourceFacts
+
+
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole of ``run.json``. See ``docs/files.md``."""
+
+    format_version: int
+    name: str
+    created_utc: str
+    device: DeviceFacts
+    model: ModelFacts
+    settings: RunSettings
+    versions: dict[str, str]
+    warmup: WarmupFacts
+    memory: MemoryFacts | None = None
+    telemetry: TelemetryFacts | None = None
+    ceilings: tuple[Ceiling, ...] = ()
+    passes: tuple[PassFacts, ...] = ()
+    warnings: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the files of one run are. ``facts`` is None for a bare trace that somebody else recorded."""
+
+    name: str
+    trace: Path
+    facts: RunFacts | None = None
+    ops: Path | None = None
+    timings: Path | None = None
+    samples: Path | None = None

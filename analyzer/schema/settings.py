@@ -1,0 +1,58 @@
+"""What to run, validated once by the command line and passed down unchanged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """One model to run.
+
+    ``family`` is the config group it came from (``vit`` or ``cnn``); ``name`` a timm name; ``factory``
+    (``package.module:function``) takes its place for one's own ``torch.nn.Module``; ``options`` go to either.
+    """
+
+    family: str
+    name: str
+    label: str
+    factory: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureSettings:
+    """How to run a model. ``None`` means: the preset of the device in use."""
+
+    device: str = "auto"
+    batch_size: int | None = None
+    image_size: int | None = None
+    dtype: str | None = None
+    iterations: int | None = None
+    traced_steps: int = 3
+    repeats: int = 1
+    warmup_max_s: float = 20.0
+    warmup_min_iterations: int = 5
+    threads: int | None = None
+    seed: int = 0
+    sample_period_s: float = 0.1
+    calibrate: str = "auto"
+    out_root: Path = Path("traces")
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One job of the command line. ``runs`` are paths or globs as they were given."""
+
+    task: str
+    models: tuple[ModelChoice, ...]
+    capture: CaptureSettings
+    runs: tuple[str, ...] = ()
+    reports: Path = Path("reports")
+    out: Path | None = None
+    json: bool = False
+    dry_run: bool = False
+    strict: bool = False

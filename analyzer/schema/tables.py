@@ -1,0 +1,124 @@
+"""Tables that pass between the stages: their columns, units and evidence, and the check at each border."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analyzer.schema.evidence import Evidence
+
+_KINDS = {"int": "iu", "float": "fiu", "bool": "b"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: ``dtype`` is int, float, bool or text; ``meaning`` feeds the glossary and ``docs/files.md``."""
+
+    name: str
+    dtype: str
+    unit: str
+    evidence: Evidence
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A declared table."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Return the column names in order."""
+        return [column.name for column in self.columns]
+
+    def check(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return ``frame`` with the declared columns in their order; extra columns stay behind them.
+
+        Raises:
+            TypeError: a column is missing or of another type; that is a fault of ours, not of the user.
+        """
+        missing = [name for name in self.names if name not in frame.columns]
+        if missing:
+            raise TypeError(f"table {self.name}: columns missing: {', '.join(missing)}")
+        for column in self.columns:
+            wanted = _KINDS.get(column.dtype)
+            if wanted and len(frame) and frame[column.name].dtype.kind not in wanted:
+                raise TypeError(f"table {self.name}: {column.name} is {frame[column.name].dtype}, not {column.dtype}")
+        return frame[self.names + [name for name in frame.columns if name not in self.names]]
+
+    def empty(self) -> pd.DataFrame:
+        """Return the table without rows."""
+        types = {"int": "int64", "float": "float64", "bool": "bool", "text": "object"}
+        return pd.DataFrame({c.name: pd.Series(dtype=types[c.dtype]) for c in self.columns})
+
+
+_M, _D, _MOD = Evidence.MEASURED, Evidence.DERIVED, Evidence.MODELLED
+
+TIMINGS = Table(
+    "timings",
+    (
+        Column("pass", "text", "", _M, "warmup, untraced or traced"),
+        Column("repeat", "int", "", _M, "process that measured it; 0 is the process that also recorded the trace"),
+        Column("iteration", "int", "", _M, "number of the iteration within its pass and process"),
+        Column("start_unix_ns", "int", "ns", _M, "start, Unix time"),
+        Column("latency_ms", "float", "ms", _M, "time of one batch, synchronised"),
+    ),
+)
+
+SAMPLES = Table(
+    "samples",
+    (
+        Column("time_ns", "int", "ns", _M, "Unix time of the sample"),
+        Column("monotonic_ns", "int", "ns", _M, "monotonic clock of the sample"),
+        Column("cpu_pct", "float", "%", _M, "processor time of the run, 100 % = one core"),
+        Column("cpu_mhz", "float", "MHz", _M, "mean frequency of the cores"),
+        Column("rss_bytes", "float", "bytes", _M, "resident memory of the run"),
+        Column("voluntary_switches", "float", "", _M, "voluntary context switches since the start"),
+        Column("involuntary_switches", "float", "", _M, "involuntary context switches since the start"),
+        Column("sm_clock_mhz", "float", "MHz", _M, "multiprocessor clock"),
+        Column("memory_clock_mhz", "float", "MHz", _M, "memory clock"),
+        Column("clock_event_reasons", "float", "", _M, "NVML bit mask of what holds the clocks down"),
+        Column("power_average_w", "float", "W", _M, "board power, the driver's average"),
+        Column("power_instant_w", "float", "W", _M, "board power, instantaneous"),
+        Column("energy_j", "float", "J", _M, "energy counter of the board"),
+        Column("temperature_c", "float", "°C", _M, "GPU temperature"),
+        Column("gpu_memory_bytes", "float", "bytes", _M, "device memory in use, all processes"),
+        Column("gpu_util_pct", "float", "%", _M, "share of time with at least one kernel running (not occupancy)"),
+        Column("memory_util_pct", "float", "%", _M, "share of time with memory traffic (not bandwidth)"),
+        Column("pcie_tx_kbps", "float", "KB/s", _M, "PCIe, from the device"),
+        Column("pcie_rx_kbps", "float", "KB/s", _M, "PCIe, to the device"),
+        Column("gpm_sm_util_pct", "float", "%", _M, "GPM: multiprocessors busy"),
+        Column("gpm_sm_occupancy_pct", "float", "%", _M, "GPM: warps resident against the maximum"),
+        Column("gpm_tensor_pct", "float", "%", _M, "GPM: tensor pipes active"),
+        Column("gpm_dram_pct", "float", "%", _M, "GPM: DRAM bandwidth in use against its peak"),
+        Column("gpm_fp32_pct", "float", "%", _M, "GPM: FP32 pipes active"),
+        Column("gpm_fp16_pct", "float", "%", _M, "GPM: FP16 pipes active"),
+    ),
+)
+
+LAUNCHES = Table(
+    "launches",
+    (
+        Column("index", "int", "", _M, "number of the launch in order of start"),
+        Column("start_ns", "int", "ns", _M, "start, relative to the trace's clock base"),
+        Column("dur_ns", "int", "ns", _M, "duration; on a CPU run the operator's own time without its children"),
+        Column("device", "int", "", _M, "device number; -1 on a CPU run"),
+        Column("stream", "int", "", _M, "CUDA stream; thread on a CPU run"),
+        Column("correlation", "int", "", _M, "correlation id of the launch; -1 without"),
+        Column("category", "text", "", _M, "kernel, operator, memcpy or memset"),
+        Column("kernel", "text", "", _M, "name exactly as in the trace"),
+        Column("op_index", "int", "", _D, "row of the operator that launched it; -1 when not linked"),
+        Column("op", "text", "", _D, "innermost operator"),
+        Column("module", "text", "", _D, "module path from our scopes, or the trace's nn.Module frames"),
+        Column("step", "int", "", _D, "number of the traced step; -1 outside"),
+        Column("grid", "text", "", _M, "x,y,z"),
+        Column("block", "text", "", _M, "x,y,z"),
+        Column("registers", "float", "", _M, "registers per thread"),
+        Column("shared_bytes", "float", "bytes", _M, "shared memory per block, static and dynamic"),
+        Column("occupancy_kineto_pct", "float", "%", _M, "Kineto's own figure; 0 for every kernel above 48 KiB"),
+        Column("copy_bytes", "float", "bytes", _M, "bytes of a memcpy or memset"),
+    ),
+)

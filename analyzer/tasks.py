@@ -1,0 +1,197 @@
+"""The verbs of the command line, one function each. Heavy imports happen inside, so that ``--help`` stays fast."""
+
+from __future__ import annotations
+
+import datetime
+import glob
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analyzer.errors import ConfigError
+from analyzer.progress import Reporter
+from analyzer.schema.settings import Settings
+
+if TYPE_CHECKING:
+    from analyzer.schema.results import Study
+    from analyzer.trace.rundir import NewDirectory
+
+MAX_RUNS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a task ends with: its last lines, its JSON, and what it could not measure."""
+
+    lines: list[str]
+    document: dict[str, Any]
+    not_measured: tuple[str, ...] = field(default=())
+
+
+def run(settings: Settings, reporter: Reporter) -> Outcome:
+    """Run the task that ``settings`` names."""
+    return TASKS[settings.task](settings, reporter)
+
+
+def profile(settings: Settings, reporter: Reporter) -> Outcome:
+    """Run the models, write their run directories, then the report."""
+    if not settings.models:
+        raise ConfigError("vit=none and cnn=none leave nothing to run", "choose a model, for example vit=vit_tiny_patch16_224")
+    from analyzer.capture import session
+
+    if settings.dry_run:
+        plans = [session.plan(choice, settings.capture) for choice in settings.models]
+        return Outcome(_plan_lines(plans), {"plan": plans})
+    with _report_directory(settings, "-".join(choice.name for choice in settings.models)) as directory:
+        runs = [session.capture(choice, settings.capture, reporter) for choice in settings.models]
+        study = _write_report(runs, directory, reporter)
+    return _report_outcome(study, directory, runs)
+
+
+def report(settings: Settings, reporter: Reporter) -> Outcome:
+    """Write a report from run directories or bare traces."""
+    runs = expand_runs(settings.runs)
+    if len(runs) > MAX_RUNS:
+        raise ConfigError(
+            f"runs= names {len(runs)} runs, a report takes up to {MAX_RUNS}", "give two to have them compared: runs=[A,B]"
+        )
+    if settings.dry_run:
+        return Outcome([f"would report on: {', '.join(map(str, runs))}"], {"runs": [str(r) for r in runs]})
+    with _report_directory(settings, "-".join(_short_name(r) for r in runs[:2])) as directory:
+        study = _write_report(runs, directory, reporter)
+    return _report_outcome(study, directory, [])
+
+
+def calibrate(settings: Settings, reporter: Reporter) -> Outcome:
+    """Measure the ceilings of the device and put them into the cache."""
+    from analyzer.capture.calibrate import calibrate as measure
+    from analyzer.capture.environment import device_facts, versions
+    from analyzer.capture.presets import resolve
+    from analyzer.format import digits
+
+    resolved = resolve(settings.capture)
+    with reporter.stage(f"calibrate {resolved.device}") as stage:
+        found = measure(resolved, device_facts(resolved.device), versions())
+        stage.note = found.origin
+    lines = [
+        f"{c.name}: {digits(c.value)} {c.unit} ({digits(c.low)} to {digits(c.high)}, n={c.n}; {c.dtype}; {c.size})"
+        for c in found.found
+    ]
+    document = [{"name": c.name, "value": c.value, "low": c.low, "high": c.high, "unit": c.unit, "n": c.n} for c in found.found]
+    return Outcome([*lines, *found.warnings], {"ceilings": document})
+
+
+def doctor(settings: Settings, reporter: Reporter) -> Outcome:
+    """Say what can be measured on this machine, and what is in the way of the rest."""
+    from analyzer.capture.doctor import examine
+
+    with reporter.stage("look at this machine"):
+        checks = examine(settings.capture)
+    lines = [f"{'yes' if c.available else 'no ':3}  {c.name}: {c.detail}" for c in checks]
+    document = {"checks": [{"name": c.name, "available": c.available, "detail": c.detail} for c in checks]}
+    return Outcome(lines, document, tuple(f"{c.name}: {c.detail}" for c in checks if not c.available))
+
+
+def tensorboard(settings: Settings, reporter: Reporter) -> Outcome:
+    """Write a log directory that TensorBoard's profiler plugin opens."""
+    from analyzer.report.tensorboard import MARKER, write_logdir
+
+    runs = expand_runs(settings.runs)
+    with _report_directory(settings, "tensorboard", marker=MARKER) as directory:
+        with reporter.stage("write log directory", len(runs)) as stage:
+            found = write_logdir(runs, directory.path, stage.advance)
+    final = directory.final
+    lines = [f"{f.worker}: {f.kernels} kernels, {f.operators} operators as the plugin reads them" for f in found]
+    lines += [f"Log directory: {final}", f"Next: tensorboard --logdir {final}"]
+    return Outcome(lines, {"logdir": str(final), "workers": [f.worker for f in found]})
+
+
+TASKS: dict[str, Callable[[Settings, Reporter], Outcome]] = {
+    "profile": profile,
+    "report": report,
+    "calibrate": calibrate,
+    "doctor": doctor,
+    "tensorboard": tensorboard,
+}
+
+
+# --- shared pieces -------------------------------------------------------------------------------------------------------
+
+
+def expand_runs(given: tuple[str, ...]) -> list[Path]:
+    """Return the run directories and trace files that ``runs=`` names.
+
+    Raises:
+        ConfigError: nothing was given, or a glob matches nothing.
+    """
+    if not given:
+        raise ConfigError("runs= is missing", "give a run directory, a trace file, a list or a glob: runs=traces/X")
+    found: list[Path] = []
+    for text in given:
+        if not glob.has_magic(text) or Path(text).exists():
+            found.append(Path(text))
+            continue
+        matches = sorted(Path(m) for m in glob.glob(text))
+        usable = [m for m in matches if (m / "run.json").is_file() or (m.is_file() and ".json" in m.suffixes)]
+        if not usable:
+            raise ConfigError(f"no run or trace matches {text}", "run `analyzer` to record one")
+        found += usable
+    return list(dict.fromkeys(found))
+
+
+def _short_name(run: Path) -> str:
+    return run.name.split(".")[0][:60]
+
+
+def _report_directory(settings: Settings, name: str, marker: str = "summary.json") -> AbstractContextManager[NewDirectory]:
+    from analyzer.trace.rundir import exact_directory, new_directory
+
+    if settings.out is not None:
+        return exact_directory(settings.out, marker)
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return new_directory(settings.reports, f"{stamp}-{name}")
+
+
+def _write_report(runs: list[Path], directory: NewDirectory, reporter: Reporter) -> Study:
+    from analyzer.analysis import analyze, study
+    from analyzer.report.render import write_report
+
+    with reporter.stage("analyse", len(runs)) as stage:
+        analyses = []
+        for path in runs:
+            analyses.append(analyze(path))
+            stage.advance()
+    with reporter.stage("write report"):
+        result = study(tuple(analyses))
+        write_report(result, directory.path)
+    return result
+
+
+def _report_outcome(study: Study, directory: NewDirectory, recorded: list[Path]) -> Outcome:
+    from analyzer.format import size
+    from analyzer.report.files import summary
+
+    page = (directory.final or directory.path) / "index.html"
+    verdict = study.verdict
+    lines = ["", verdict.headline, verdict.reason]
+    lines += [f"Not measured: {line}" for line in verdict.not_measured]
+    lines += [f"Report: {page} ({size(page.stat().st_size)})"]
+    lines += [f"Trace: {run}" for run in recorded]
+    lines += [_next_command(recorded)]
+    return Outcome(lines, summary(study), verdict.not_measured)
+
+
+def _next_command(recorded: list[Path]) -> str:
+    if not recorded:
+        return "Next: open the report in a browser; `analyzer --help` for more"
+    runs = ",".join(str(r) for r in recorded)
+    return f"Next: analyzer task=report runs=[{runs}]   (the same report again, without running the models)"
+
+
+def _plan_lines(plans: list[dict[str, object]]) -> list[str]:
+    lines = []
+    for plan in plans:
+        lines += [f"{key}: {value}" for key, value in plan.items()] + [""]
+    return lines[:-1]

@@ -1,0 +1,1 @@
+"""Files to tables; knows Kineto, knows no metric."""

@@ -1,0 +1,191 @@
+"""Run directories: their names, how they are written whole or not at all, and how they are read."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pandas as pd
+
+from analyzer.errors import ConfigError, TraceError
+from analyzer.schema.run import RUN_FORMAT_VERSION, Run, RunFacts
+from analyzer.schema.tables import SAMPLES, TIMINGS, Table
+
+RUN_FILE = "run.json"
+TRACE_FILE = "trace.pt.trace.json.gz"
+OPS_FILE = "ops.json.gz"
+TIMINGS_FILE = "timings.csv"
+SAMPLES_FILE = "samples.csv"
+_MAX_RUN_JSON_BYTES = 4 << 20
+
+
+def safe_name(text: str) -> str:
+    """Return ``text`` with only ``[a-z0-9._-]``, so that it needs no quoting in an override or a shell."""
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-.") or "run"
+
+
+@dataclass
+class NewDirectory:
+    """A directory in the making: write to ``path``; ``final`` is where it lies once it is whole."""
+
+    path: Path
+    final: Path | None = None
+
+
+@contextmanager
+def new_directory(root: Path, name: str) -> Iterator[NewDirectory]:
+    """Yield a temporary directory that becomes ``root/name`` when the block ends without an error.
+
+    A name that is taken gets a number behind it. On an error or Ctrl-C the directory is removed, whatever it holds.
+
+    Raises:
+        ConfigError: ``root`` is a file or cannot be written.
+    """
+    base = safe_name(name)
+    new = NewDirectory(_make_part(root, base))
+    try:
+        yield new
+        new.final = _claim(new.path, root, base)
+    except BaseException:
+        shutil.rmtree(new.path, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def exact_directory(target: Path, marker: str) -> Iterator[NewDirectory]:
+    """Like ``new_directory``, for a directory that the user named: an empty one or an older result is replaced.
+
+    ``marker`` is a file that tells a directory of ours; anything else that holds files is left alone.
+
+    Raises:
+        ConfigError: ``target`` is a file, or a directory with something else in it.
+    """
+    if target.exists() and (not target.is_dir() or (any(target.iterdir()) and not (target / marker).exists())):
+        what = "holds other files" if target.is_dir() else "is a file, a directory is needed there"
+        raise ConfigError(f"{target} {what}", "name an empty or a new directory with out=")
+    target = target.absolute()
+    new = NewDirectory(_make_part(target.parent, safe_name(target.name)))
+    try:
+        yield new
+        old = new.path.with_suffix(".old")
+        if target.exists():
+            target.rename(old)
+        new.final = new.path.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(new.path, ignore_errors=True)
+        raise
+
+
+def _make_part(root: Path, base: str) -> Path:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        part = root / f".{base}.{os.getpid()}.{time.monotonic_ns()}.part"
+        part.mkdir()
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(f"{root} is a file, a directory is needed there", "choose another directory") from error
+    except OSError as error:
+        raise ConfigError(f"cannot write to {root}: {error.strerror}", "choose another directory") from error
+    return part
+
+
+def _claim(part: Path, root: Path, base: str) -> Path:
+    for number in range(1, 1000):
+        target = root / (base if number == 1 else f"{base}-{number}")
+        try:
+            target.mkdir()  # exclusive: two runs of the same second get two directories
+        except FileExistsError:
+            continue
+        return part.rename(target)  # replaces the empty directory in one step
+    raise ConfigError(f"{root} holds a thousand directories named {base}", "remove some, or choose another directory")
+
+
+def write_facts(directory: Path, facts: RunFacts) -> None:
+    """Write ``run.json``."""
+    text = msgspec.json.format(msgspec.json.encode(facts), indent=2)
+    (directory / RUN_FILE).write_bytes(text + b"\n")
+
+
+def write_table(path: Path, frame: pd.DataFrame, table: Table) -> None:
+    """Write ``frame`` as CSV with its declared columns; unavailable figures are empty."""
+    table.check(frame).to_csv(path, index=False)
+
+
+def open_run(path: Path) -> Run:
+    """Return the run at ``path``: a run directory, or a bare Kineto trace that somebody else recorded.
+
+    Raises:
+        TraceError: nothing is there, or it is neither.
+    """
+    if not path.exists():
+        raise TraceError(f"no run or trace at {path}", "give a run directory or a Kineto .json or .json.gz with runs=")
+    if not path.is_dir():
+        return Run(name=safe_name(path.name.split(".")[0]), trace=path)
+    facts_file, trace = path / RUN_FILE, path / TRACE_FILE
+    if not facts_file.is_file() or not trace.is_file():
+        raise TraceError(f"{path} is no run directory: {RUN_FILE} or {TRACE_FILE} is missing", _RUN_HINT)
+    return Run(
+        name=path.name,
+        trace=trace,
+        facts=read_facts(facts_file),
+        ops=_present(path / OPS_FILE),
+        timings=_present(path / TIMINGS_FILE),
+        samples=_present(path / SAMPLES_FILE),
+    )
+
+
+_RUN_HINT = "run `analyzer` to record one, or give the trace file itself with runs="
+
+
+def _present(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def read_facts(path: Path) -> RunFacts:
+    """Return the facts in ``run.json``.
+
+    Raises:
+        TraceError: not JSON, not ours, or written by a newer version.
+    """
+    if path.stat().st_size > _MAX_RUN_JSON_BYTES:
+        raise TraceError(f"{path} is too large for a {RUN_FILE}", _RUN_HINT)
+    try:
+        facts = msgspec.json.decode(path.read_bytes(), type=RunFacts)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise TraceError(f"{path} is damaged: {error}", _RUN_HINT) from error
+    if facts.format_version > RUN_FORMAT_VERSION:
+        raise TraceError(
+            f"{path} has format {facts.format_version}, this version reads up to {RUN_FORMAT_VERSION}",
+            "update the analyzer",
+        )
+    return facts
+
+
+def read_timings(run: Run) -> pd.DataFrame:
+    """Return the timings of ``run`` (table TIMINGS); empty for a bare trace."""
+    return _read_table(run.timings, TIMINGS)
+
+
+def read_samples(run: Run) -> pd.DataFrame:
+    """Return the telemetry of ``run`` (table SAMPLES); empty without."""
+    return _read_table(run.samples, SAMPLES)
+
+
+def _read_table(path: Path | None, table: Table) -> pd.DataFrame:
+    if path is None:
+        return table.empty()
+    try:
+        frame = pd.read_csv(path)
+        for column in table.columns:
+            if column.dtype == "float":
+                frame[column.name] = pd.to_numeric(frame[column.name], errors="raise").astype("float64")
+        return table.check(frame)
+    except (ValueError, KeyError, TypeError) as error:
+        raise TraceError(f"{path} is damaged: {str(error).splitlines()[0]}", "record the run again") from error

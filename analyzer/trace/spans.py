@@ -1,0 +1,90 @@
+"""Nested spans of one or more threads: who encloses whom, and which span encloses a moment."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Int64 = npt.NDArray[np.int64]
+
+
+class Spans:
+    """Spans ``[start, end]`` that nest within their thread, indexed as they were given.
+
+    Times are integer nanoseconds. A span that sticks out of its parent by rounding still counts as inside it.
+    """
+
+    def __init__(self, start: Int64, end: Int64, thread: Int64) -> None:
+        self.start, self.end, self.thread = start, end, thread
+        self._order = np.lexsort((-end, start, thread))
+        self.parent = self._find_parents()
+        self._sorted: dict[int, Int64] = {}
+        for code in np.unique(thread):
+            self._sorted[int(code)] = self._order[thread[self._order] == code]
+
+    def _find_parents(self) -> Int64:
+        parent = np.full(len(self.start), -1, dtype=np.int64)
+        stack: list[int] = []
+        for i in self._order:
+            while stack and (self.thread[stack[-1]] != self.thread[i] or self.end[stack[-1]] <= self.start[i]):
+                # a span of no length at the end of another one is still inside it
+                if self.thread[stack[-1]] == self.thread[i] and self.end[stack[-1]] == self.start[i] == self.end[i]:
+                    break
+                stack.pop()
+            if stack:
+                parent[i] = stack[-1]
+            stack.append(int(i))
+        return parent
+
+    def innermost(self, time: Int64, thread: Int64) -> Int64:
+        """Return for each moment the innermost span of its thread that holds it, -1 where none does."""
+        found = np.full(len(time), -1, dtype=np.int64)
+        for code, order in self._sorted.items():
+            mine = np.flatnonzero(thread == code)
+            if not len(mine):
+                continue
+            position = np.searchsorted(self.start[order], time[mine], side="right") - 1
+            span = np.where(position >= 0, order[np.maximum(position, 0)], -1)
+            while True:
+                outside = (span >= 0) & (self.end[np.maximum(span, 0)] < time[mine])
+                if not outside.any():
+                    break
+                span = np.where(outside, self.parent[np.maximum(span, 0)], span)
+            found[mine] = span
+        return found
+
+    def has_children(self) -> npt.NDArray[np.bool_]:
+        """Tell which spans enclose another one."""
+        out = np.zeros(len(self.start), dtype=bool)
+        out[self.parent[self.parent >= 0]] = True
+        return out
+
+    def segments(self) -> tuple[Int64, Int64, Int64]:
+        """Return (start, end, span) of the stretches in which a span is the innermost of its thread."""
+        starts: list[int] = []
+        ends: list[int] = []
+        owners: list[int] = []
+
+        def add(start: int, end: int, owner: int) -> None:
+            if end > start:
+                starts.append(start)
+                ends.append(end)
+                owners.append(owner)
+
+        stack: list[int] = []
+        cursor = 0
+        for index in [*map(int, self._order), -1]:
+            begin = int(self.start[index]) if index >= 0 else None
+            while stack and (index < 0 or self.parent[index] != stack[-1]):
+                top = stack.pop()
+                add(cursor, int(self.end[top]), top)
+                cursor = max(cursor, int(self.end[top]))
+            if index < 0 or begin is None:
+                break
+            if stack:
+                add(cursor, begin, stack[-1])
+                cursor = max(cursor, begin)
+            else:
+                cursor = begin
+            stack.append(index)
+        return np.array(starts, np.int64), np.array(ends, np.int64), np.array(owners, np.int64)
