@@ -12,6 +12,10 @@ from analyzer.trace.spans import Int64
 
 MODELLED = ("formula", "helper", "view")
 
+_DELEGATES = ("aten::scaled_dot_product_attention",)
+"""Operators that hand their work to others with formulas of their own: the math path of attention runs products and a softmax
+with materialised scores, whose bytes are what a reader wants to see."""
+
 
 def add_work(launches: pd.DataFrame, calls: list[OpCall | None], parents: Int64, names: list[str]) -> pd.DataFrame:
     """Return ``launches`` with ``flop``, ``bytes_compulsory``, ``basis``, ``shapes`` and ``dtype``.
@@ -48,7 +52,7 @@ def _owners(names: list[str], parents: Int64) -> Int64:
     for i in range(len(names)):
         at = i
         for _ in range(1000):
-            if known.setdefault(names[at], has_formula(names[at])):
+            if known.setdefault(names[at], has_formula(names[at]) and names[at] not in _DELEGATES):
                 owner[i] = at
             at = int(parents[at])
             if at < 0:

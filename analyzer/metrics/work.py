@@ -1,9 +1,9 @@
 """FLOP and compulsory bytes of one operator call, from its arguments alone.
 
 A multiply-add counts as 2 FLOP. Convolutions, matrix products and attention follow the published convention (biases and the
-softmax inside fused attention are not counted). Elsewhere an output element costs one FLOP for each arithmetic step, a
-transcendental function counting as one. Compulsory bytes: every distinct input element read once, every output element
-written once, nothing in between.
+softmax inside fused attention are not counted). Elsewhere an element costs one FLOP for each arithmetic step, a
+transcendental function counting as one and a comparison as none. Compulsory bytes: every distinct input element read once,
+every output element written once, nothing in between.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _factors(call: OpCall) -> tuple[TensorArg | None, TensorArg | None]:
 @_register(
     "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention",
     "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_fused_attention_overrideable",
-    "_flash_attention_forward", "_efficient_attention_forward", "_cudnn_attention_forward",
+    "_flash_attention_forward", "_efficient_attention_forward", "_cudnn_attention_forward", "scaled_dot_product_attention",
 )  # fmt: skip
 def _fused_attention(call: OpCall) -> Work | None:
     """2 * B*H*N_q*N_k * (D_qk + D_v); q[B,H,N,D], or q[B,N,H,D] for the inner kernels. Reads q, k, v and writes the output.
@@ -162,11 +162,14 @@ def _fused_attention(call: OpCall) -> Work | None:
     Approximation: causal masks are not subtracted.
     """
     q, k, v = call.tensor(0), call.tensor(1), call.tensor(2)
-    if q is None or k is None or v is None or not len(q.shape) == len(k.shape) == len(v.shape) == 4:
+    if q is None or k is None or v is None or not 3 <= len(q.shape) == len(k.shape) == len(v.shape) <= 4:
         return None
-    heads, rows = (2, 1) if call.name in ("aten::_flash_attention_forward", "aten::_efficient_attention_forward") else (1, 2)
-    pairs = q.shape[0] * q.shape[heads] * q.shape[rows] * k.shape[rows]
-    out = TensorArg((*q.shape[:3], v.shape[-1]), q.dtype)
+    inner = call.name in ("aten::_flash_attention_forward", "aten::_efficient_attention_forward")
+    if inner and len(q.shape) == 3:
+        return None  # packed sequences: their lengths are not in the shapes
+    rows = 1 if inner else len(q.shape) - 2
+    pairs = math.prod(q.shape[:-1]) * k.shape[rows]
+    out = TensorArg((*q.shape[:-1], v.shape[-1]), q.dtype)
     masks = [t for t in call.tensors()[3:] if len(t.shape) >= 2]
     return Work(2.0 * pairs * (q.shape[-1] + v.shape[-1]), _read([q, k, v, *masks]) + out.numel * out.itemsize)
 
@@ -200,18 +203,29 @@ def _per_input(flop_per_element: float, *names: str) -> None:
     _register(*names)(formula)
 
 
-# mean (1), variance (subtract, multiply-add: 3), normalise (1) and affine (2)
-_per_input(7.0, "native_layer_norm", "native_group_norm", "_fused_rms_norm", "native_batch_norm", "cudnn_batch_norm",
-           "miopen_batch_norm", "_native_batch_norm_legit")  # fmt: skip
-# at inference the statistics are constants: one multiply-add per element
-_per_input(2.0, "_native_batch_norm_legit_no_training", "batch_norm_inference")
-# maximum, subtract, exponential, sum, divide
-_per_input(5.0, "_softmax", "_log_softmax", "_safe_softmax")
+# one pass for the sum and the sum of squares (3), one multiply-add to normalise and scale (2)
+_per_input(5.0, "native_layer_norm", "native_group_norm", "_fused_rms_norm")
+# subtract, exponential, sum, scale
+_per_input(4.0, "_softmax", "_log_softmax", "_safe_softmax")
+
+
+@_register("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "_native_batch_norm_legit",
+           "_native_batch_norm_legit_no_training", "batch_norm_inference")  # fmt: skip
+def _batch_norm(call: OpCall) -> Work | None:
+    """One multiply-add per element with constant statistics, three FLOP more where they are computed (training, position 5)."""
+    x = call.tensor(0)
+    if x is None:
+        return None
+    training = call.value(5) is True and "no_training" not in call.name
+    out = (call.results() or [x])[0]
+    return Work((5.0 if training else 2.0) * x.numel, _read(call.tensors()) + out.numel * out.itemsize)
+
+
 
 
 @_register("max_pool2d_with_indices", "avg_pool2d", "max_pool2d", "mkldnn_max_pool2d")
 def _pooling(call: OpCall) -> Work | None:
-    """One comparison or addition per element of each window; kernel size at position 1, stride at 2, padding at 3."""
+    """One addition per element of each window, none for a maximum; kernel size at 1, stride at 2, padding at 3."""
     x, kernel = call.tensor(0), call.ints(1)
     if x is None or not kernel or len(x.shape) < 3:
         return None
@@ -220,17 +234,22 @@ def _pooling(call: OpCall) -> Work | None:
     s, p = (stride[0], stride[-1]), call.ints(3) or (0, 0)
     sides = [(x.shape[-2 + i] + 2 * p[min(i, len(p) - 1)] - k[i]) // max(s[i], 1) + 1 for i in (0, 1)]
     out = _output(call) or TensorArg((*x.shape[:-2], *sides), x.dtype)
-    return Work(float(out.numel * k[0] * k[1]), _read([x]) + _written(call, [out]))
+    flop = 0 if "max" in call.name else out.numel * k[0] * k[1]
+    return Work(float(flop), _read([x]) + _written(call, [out]))
+
+
+_SELECTIONS = frozenset(("max", "min", "amax", "amin", "argmax", "argmin", "all", "any", "count_nonzero"))
 
 
 @_register("sum", "mean", "max", "min", "amax", "amin", "var", "std", "std_mean", "var_mean", "prod", "argmax", "argmin",
            "_adaptive_avg_pool2d", "norm", "linalg_vector_norm", "all", "any", "logsumexp", "cumsum", "count_nonzero")  # fmt: skip
 def _reduction(call: OpCall) -> Work | None:
-    """One FLOP per input element (three for a variance); reads the input, writes what is left of it."""
+    """One FLOP per input element (three for a variance, none for a maximum); reads the input, writes what is left of it."""
     x = call.tensor(0)
     if x is None:
         return None
-    per = 3.0 if "var" in call.name or "std" in call.name else 1.0
+    short = call.name.removeprefix("aten::")
+    per = 3.0 if short.startswith(("var", "std")) else 0.0 if short in _SELECTIONS else 1.0
     return Work(per * x.numel, _read(call.tensors()) + _written(call, []))
 
 
@@ -272,11 +291,10 @@ def _pointwise(flop_per_element: float, *names: str) -> None:
 
 
 _pointwise(1.0, "add", "sub", "rsub", "mul", "div", "pow", "sqrt", "rsqrt", "exp", "log", "abs", "neg", "sigmoid", "tanh",
-           "relu", "gelu", "silu", "hardswish", "hardsigmoid", "hardtanh", "leaky_relu", "elu", "softplus", "mish", "sin", "cos",
-           "erf", "reciprocal", "clamp", "clamp_min", "clamp_max", "maximum", "minimum", "floor_divide", "square", "threshold",
-           "round", "floor", "ceil", "prelu")  # fmt: skip
+           "gelu", "silu", "hardswish", "hardsigmoid", "leaky_relu", "elu", "softplus", "mish", "sin", "cos", "erf", "reciprocal",
+           "floor_divide", "square", "round", "floor", "ceil", "prelu")  # fmt: skip
 _pointwise(2.0, "addcmul", "addcdiv", "lerp")
-_pointwise(0.0, "eq", "ne", "lt", "le", "gt", "ge", "where", "masked_fill", "bitwise_not", "bitwise_and", "bitwise_or",
+_pointwise(0.0, "relu", "hardtanh", "clamp", "clamp_min", "clamp_max", "maximum", "minimum", "threshold", "eq", "ne", "lt", "le", "gt", "ge", "where", "masked_fill", "bitwise_not", "bitwise_and", "bitwise_or",
            "logical_not", "logical_and", "logical_or", "isnan", "native_dropout")  # fmt: skip
 
 
@@ -310,7 +328,7 @@ def _concatenate(call: OpCall) -> Work | None:
 
 
 @_register("clone", "contiguous", "roll", "flip", "_to_copy", "_reshape_copy", "reflection_pad2d", "replication_pad2d",
-           "pixel_shuffle", "im2col", "mkldnn_reorder_conv2d_weight")  # fmt: skip
+           "pixel_shuffle", "im2col", "constant_pad_nd", "mkldnn_reorder_conv2d_weight")  # fmt: skip
 def _rearrange(call: OpCall) -> Work | None:
     """Reads the input and writes the output."""
     x = call.tensor(0)
