@@ -103,7 +103,7 @@ def _operator_calls(run: Run, trace: Trace, linked: Linked) -> tuple[list[OpCall
     exact = match_exact(trace.ops, read_calls(run.ops), linked.steps)
     missed = sum(1 for _, start, end in linked.steps if not _any_exact(trace, exact, start, end))
     warnings = (
-        (f"{missed} of {len(linked.steps)} traced steps ran other operators than the recorded one; their bytes come from shapes",)
+        (f"{missed} of {len(linked.steps)} traced steps ran other operators than the recorded one: bytes from shapes there",)
         if missed
         else ()
     )
@@ -115,14 +115,21 @@ def _any_exact(trace: Trace, exact: list[OpCall | None], start: int, end: int) -
     return any(exact[i] is not None for i in np.flatnonzero(inside.to_numpy()))
 
 
-def _limits(run: Run, device: DeviceFacts) -> Callable[[str], DeviceLimits]:
+def _limits(run: Run, device: DeviceFacts) -> Callable[..., DeviceLimits]:
+    """Return the limits by element type and kind; on CUDA float32 may run as TF32, separately for products and convolutions."""
     ceilings = run.facts.ceilings if run.facts else ()
-    precision = run.facts.settings.matmul_precision if run.facts else None
+    settings = run.facts.settings if run.facts else None
+    tf32_products = settings is not None and settings.matmul_precision in ("high", "medium")
+    tf32_convolutions = settings is not None and bool(settings.convolution_tf32)
 
     @lru_cache(maxsize=64)
-    def of(dtype: str) -> DeviceLimits:
-        tf32 = dtype == "float32" and device.type == "cuda" and precision in ("high", "medium")
-        return device_limits(device, "tfloat32" if tf32 else dtype, ceilings)
+    def of(dtype: str, kind: str = "") -> DeviceLimits:
+        if dtype == "float32" and device.type == "cuda":
+            if kind == "convolution" and tf32_convolutions:
+                return device_limits(device, "tfloat32", ceilings)
+            if tf32_products:
+                return device_limits(device, dtype, ceilings, spec_dtype="tfloat32")
+        return device_limits(device, dtype, ceilings)
 
     return of
 

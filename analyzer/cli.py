@@ -169,7 +169,7 @@ def _flag(values: dict[str, Any], key: str) -> bool:
     return bool(values[key])
 
 
-def _number(values: dict[str, Any], key: str, kind: type, minimum: float | None = None) -> Any:
+def _number(values: dict[str, Any], key: str, kind: type[int] | type[float], minimum: float | None = None) -> Any:
     value = values[key]
     if value is None:
         return None

@@ -55,7 +55,8 @@ def report(settings: Settings, reporter: Reporter) -> Outcome:
     runs = expand_runs(settings.runs)
     if len(runs) > MAX_RUNS:
         raise ConfigError(
-            f"runs= names {len(runs)} runs, a report takes up to {MAX_RUNS}", "give two to have them compared: runs=[A,B]"
+            f"runs= names {len(runs)} runs, a report takes up to {MAX_RUNS}",
+            "give two to have them compared: runs=[A,B]",
         )
     if settings.dry_run:
         return Outcome([f"would report on: {', '.join(map(str, runs))}"], {"runs": [str(r) for r in runs]})
@@ -99,9 +100,9 @@ def tensorboard(settings: Settings, reporter: Reporter) -> Outcome:
     from analyzer.report.tensorboard import MARKER, write_logdir
 
     runs = expand_runs(settings.runs)
-    with _report_directory(settings, "tensorboard", marker=MARKER) as directory:
-        with reporter.stage("write log directory", len(runs)) as stage:
-            found = write_logdir(runs, directory.path, stage.advance)
+    stage = reporter.stage("write log directory", len(runs))
+    with _report_directory(settings, "tensorboard", marker=MARKER) as directory, stage as bar:
+        found = write_logdir(runs, directory.path, bar.advance)
     final = directory.final
     lines = [f"{f.worker}: {f.kernels} kernels, {f.operators} operators as the plugin reads them" for f in found]
     lines += [f"Log directory: {final}", f"Next: tensorboard --logdir {final}"]
@@ -133,7 +134,7 @@ def expand_runs(given: tuple[str, ...]) -> list[Path]:
         if not glob.has_magic(text) or Path(text).exists():
             found.append(Path(text))
             continue
-        matches = sorted(Path(m) for m in glob.glob(text))
+        matches = sorted(Path(m) for m in glob.glob(text))  # noqa: PTH207  Path.glob takes no absolute pattern
         usable = [m for m in matches if (m / "run.json").is_file() or (m.is_file() and ".json" in m.suffixes)]
         if not usable:
             raise ConfigError(f"no run or trace matches {text}", "run `analyzer` to record one")

@@ -13,7 +13,17 @@ H100 = {
 }  # fmt: skip
 
 
-def op(name: str, ts: float, dur: float, *, dims: Any = None, types: Any = None, concrete: Any = None, tid: Any = 1, ext: int = 0) -> dict[str, Any]:
+def op(
+    name: str,
+    ts: float,
+    dur: float,
+    *,
+    dims: Any = None,
+    types: Any = None,
+    concrete: Any = None,
+    tid: Any = 1,
+    ext: int = 0,
+) -> dict[str, Any]:
     args: dict[str, Any] = {"External id": ext}
     if dims is not None:
         args |= {"Input Dims": dims, "Input type": types or ["float"] * len(dims)}
@@ -21,7 +31,9 @@ def op(name: str, ts: float, dur: float, *, dims: Any = None, types: Any = None,
     return {"ph": "X", "cat": "cpu_op", "name": name, "pid": 1, "tid": tid, "ts": ts, "dur": dur, "args": args}
 
 
-def launch(ts: float, correlation: int, *, tid: Any = 1, name: str = "cudaLaunchKernel", cat: str = "cuda_runtime") -> dict[str, Any]:
+def launch(
+    ts: float, correlation: int, *, tid: Any = 1, name: str = "cudaLaunchKernel", cat: str = "cuda_runtime"
+) -> dict[str, Any]:
     args = {"correlation": correlation}
     return {"ph": "X", "cat": cat, "name": name, "pid": 1, "tid": tid, "ts": ts, "dur": 2, "args": args}
 
@@ -31,7 +43,16 @@ def kernel(name: str, ts: float, dur: float, correlation: int, *, stream: int = 
         "device": 0, "stream": stream, "correlation": correlation, "External id": ext, "registers per thread": 32,
         "shared memory": 0, "grid": [132, 1, 1], "block": [256, 1, 1], "est. achieved occupancy %": 12,
     }  # fmt: skip
-    return {"ph": "X", "cat": "kernel", "name": name, "pid": 0, "tid": stream, "ts": ts, "dur": dur, "args": known | args}
+    return {
+        "ph": "X",
+        "cat": "kernel",
+        "name": name,
+        "pid": 0,
+        "tid": stream,
+        "ts": ts,
+        "dur": dur,
+        "args": known | args,
+    }
 
 
 def note(name: str, ts: float, dur: float, tid: Any = 1) -> dict[str, Any]:
@@ -40,7 +61,13 @@ def note(name: str, ts: float, dur: float, tid: Any = 1) -> dict[str, Any]:
 
 def document(events: list[dict[str, Any]], *, gpu: bool = True, **top: Any) -> dict[str, Any]:
     devices = [H100] if gpu else []
-    return {"schemaVersion": 1, "deviceProperties": devices, "baseTimeNanoseconds": 10**18, "traceEvents": events, **top}
+    return {
+        "schemaVersion": 1,
+        "deviceProperties": devices,
+        "baseTimeNanoseconds": 10**18,
+        "traceEvents": events,
+        **top,
+    }
 
 
 def write(path: Path, content: Any) -> Path:

@@ -25,7 +25,7 @@ _ALIASES = (
 
 @dataclass(frozen=True, slots=True)
 class GpuSheet:
-    """One GPU's datasheet. Dense peaks in TFLOP/s by dtype (multiply-add = 2); bandwidth in GB/s (1e9); L2 in MiB; power in W."""
+    """One GPU's datasheet: dense peaks in TFLOP/s by dtype (multiply-add = 2), GB/s (1e9), L2 in MiB, power in W."""
 
     key: str
     name: str
@@ -146,11 +146,16 @@ class DeviceLimits:
     reason: str = ""
 
 
-def device_limits(device: DeviceFacts, dtype: str, ceilings: tuple[Ceiling, ...]) -> DeviceLimits:
-    """Return the limits of ``device`` for ``dtype``: measured ones where the run calibrated, else the datasheet's."""
+def device_limits(
+    device: DeviceFacts, dtype: str, ceilings: tuple[Ceiling, ...], spec_dtype: str | None = None
+) -> DeviceLimits:
+    """Return the limits of ``device`` for ``dtype``: measured ones where the run calibrated, else the datasheet's.
+
+    ``spec_dtype`` names the datasheet's column where it is another one: float32 products that may run as TF32.
+    """
     sheet = find_sheet(device) if device.type == "cuda" else None
     dram_spec = _spec_roof(sheet, sheet.dram_gbps if sheet else None, "GB/s")
-    matrix_spec = _spec_roof(sheet, sheet.peak_tflops.get(dtype) if sheet else None, "TFLOP/s")
+    matrix_spec = _spec_roof(sheet, sheet.peak_tflops.get(spec_dtype or dtype) if sheet else None, "TFLOP/s")
     vector = _spec_roof(sheet, sheet.peak_tflops.get("float32") if sheet else None, "TFLOP/s")
     bandwidth = _measured(ceilings, "copy", None) or dram_spec
     matrix = _measured(ceilings, "matmul", dtype) or matrix_spec
@@ -173,4 +178,6 @@ def _spec_roof(sheet: GpuSheet | None, value: float | None, unit: str) -> Roof |
 
 def _measured(ceilings: tuple[Ceiling, ...], name: str, dtype: str | None) -> Roof | None:
     found = next((c for c in ceilings if c.name == name and (dtype is None or c.dtype == dtype)), None)
-    return Roof(found.value, found.unit, measured=True, source=f"{name} measured on this device, {found.size}") if found else None
+    return (
+        Roof(found.value, found.unit, measured=True, source=f"{name} measured on this device, {found.size}") if found else None
+    )

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from analyzer.format import digits, percent, quantity
+from analyzer.metrics.memory import MATRIX_KINDS
 from analyzer.schema.results import Analysis, Caveat
+from analyzer.schema.tables import records
 
 PROFILER_SLOWDOWN = 1.10
 SPREAD_PCT = 10.0
 IDLE_PCT = 20.0
 UNCLASSIFIED_PCT = 5.0
+BEATEN = 1.03
 # NVML clock event reasons that hold the clocks down: power cap, slowdowns, thermal, power brake
-_HELD_DOWN = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "thermal", 0x40: "thermal (hardware)", 0x80: "power brake"}
+_HELD_DOWN = {
+    0x4: "power cap",
+    0x8: "hardware slowdown",
+    0x20: "thermal",
+    0x40: "thermal (hardware)",
+    0x80: "power brake",
+}
 
 
 def find_caveats(a: Analysis) -> tuple[Caveat, ...]:
     """Return what a reader must know before trusting the figures of one run."""
-    found = [*_steadiness(a), *_trace(a), *_clocks(a)]
+    found = [*_steadiness(a), *_trace(a), *_beaten_ceilings(a), *_clocks(a)]
     found += [Caveat("warning", f"{a.label}: {text}", "method") for text in a.warnings]
     return tuple(found)
 
@@ -32,7 +41,7 @@ def _steadiness(a: Analysis) -> list[Caveat]:
     if a.latency and a.latency.traced_ms.value and a.latency.median_ms.value:
         slowdown = a.latency.traced_ms.value / a.latency.median_ms.value
         if slowdown > PROFILER_SLOWDOWN:
-            text = f"{a.label}: a traced step takes {digits(slowdown)}x as long as an untraced one, so shares are of the traced time"
+            text = f"{a.label}: a traced step takes {digits(slowdown)}x as long as an untraced one; shares are of traced time"
             found.append(Caveat("warning", text, "steady"))
     return found
 
@@ -57,12 +66,22 @@ def _trace(a: Analysis) -> list[Caveat]:
     return found
 
 
+def _beaten_ceilings(a: Analysis) -> list[Caveat]:
+    """Return kinds that ran faster than the rate that calibration measured: then the calibration was disturbed."""
+    found = []
+    for row in records(a.kinds):
+        if row.kind in MATRIX_KINDS and row.modelled_us > 0 and row.floor_us > BEATEN * row.modelled_us:
+            text = f"{a.label}: {row.kind} ran faster than its floor, so the ceilings were measured in a busier moment"
+            found.append(Caveat("warning", f"{text}; measure them again with calibrate=force", "roofline"))
+    return found
+
+
 def _clocks(a: Analysis) -> list[Caveat]:
     found = []
-    reasons = a.samples["clock_event_reasons"].dropna().astype("int64") if len(a.samples) else a.samples
-    if len(reasons):
+    reasons = [int(r.clock_event_reasons) for r in records(a.samples) if r.clock_event_reasons == r.clock_event_reasons]
+    if reasons:
         for bit, name in _HELD_DOWN.items():
-            share = 100 * float(((reasons & bit) > 0).mean())
+            share = 100 * sum(1 for reason in reasons if reason & bit) / len(reasons)
             if share > 0:
                 text = f"{a.label}: clocks held down ({name}) in {percent(share)} of the samples"
                 found.append(Caveat("warning", text, "steady"))
@@ -90,7 +109,7 @@ def find_pair_caveats(a: Analysis, b: Analysis) -> tuple[Caveat, ...]:
 def not_measured(analyses: tuple[Analysis, ...]) -> tuple[str, ...]:
     """Return what was not measured, each with the way to get it."""
     found = [
-        "DRAM bytes, cache hits and achieved occupancy were not measured: they need hardware counters; "
+        "DRAM bytes, cache hits and achieved occupancy: they need hardware counters; "
         "bytes here are compulsory bytes, modelled from shapes"
     ]
     for a in analyses:
@@ -99,9 +118,11 @@ def not_measured(analyses: tuple[Analysis, ...]) -> tuple[str, ...]:
             for name, source in (("GPU power and clocks", telemetry.nvml), ("GPM", telemetry.gpm)):
                 # without a driver there is no GPM either; one line says it
                 if not source.available and (name != "GPM" or telemetry.nvml.available):
-                    found.append(f"{name} were not measured: {source.reason}")
+                    found.append(f"{name}: {source.reason}")
         else:
-            found.append(f"{a.label}: latency without the profiler, clocks and power; a bare trace has none, record a run to get them")
+            found.append(
+                f"{a.label}: latency without the profiler, clocks and power; a bare trace has none, record a run to get them"
+            )
         if a.device.type == "cuda" and a.totals.occupancy_pct.value is None:
             found.append(f"{a.label}: occupancy; {quantity(a.totals.occupancy_pct)}, {a.totals.occupancy_pct.source}")
     return tuple(dict.fromkeys(found))

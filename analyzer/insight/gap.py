@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from analyzer.schema.evidence import Evidence, combine
 from analyzer.schema.results import Analysis, Gap, GapPart
+from analyzer.schema.tables import records
 from analyzer.trace.kinds import KINDS
 
 TERMS = ("floor", "above", "time")
@@ -45,7 +46,7 @@ class _Parts:
         self.values: dict[tuple[str, str], float] = {("idle", "idle"): run.totals.idle_us / steps}
         # the terms of the kinds are modelled as soon as a floor divides the measured time
         self.evidence: dict[tuple[str, str], Evidence] = {("idle", "idle"): Evidence.MEASURED}
-        for row in run.kinds.itertuples(index=False):
+        for row in records(run.kinds):
             kind = str(row.kind)
             for term, value, level in (
                 ("floor", row.floor_us, Evidence.MODELLED),

@@ -6,6 +6,7 @@ from analyzer.format import digits, milliseconds, percent, signed, times
 from analyzer.insight.caveats import find_caveats, find_pair_caveats, not_measured
 from analyzer.schema.evidence import Quantity
 from analyzer.schema.results import Analysis, Gap, Reason, Verdict
+from analyzer.schema.tables import records
 
 NO_DIFFERENCE = 0.02
 """Ratios closer to 1 than this are no clear difference, however narrow their interval."""
@@ -153,10 +154,10 @@ def _shares(a: Analysis) -> str:
     busy = a.totals.busy_us
     if not busy:
         return "Nothing ran in the window of this trace."
-    top = [f"{row.kind} {percent(100 * row.time_us / busy)}" for row in kinds.head(3).itertuples(index=False)]
+    top = [f"{row.kind} {percent(100 * row.time_us / busy)}" for row in records(kinds.head(3))]
     return f"Of the busy time, {', '.join(top)}."
 
 
 def _top_kinds(a: Analysis) -> tuple[Reason, ...]:
     kinds = a.kinds.sort_values("time_us", ascending=False).head(3)
-    return tuple(Reason(f"{row.kind}: {milliseconds(row.time_us)}", "time") for row in kinds.itertuples(index=False))
+    return tuple(Reason(f"{row.kind}: {milliseconds(row.time_us)}", "time") for row in records(kinds))

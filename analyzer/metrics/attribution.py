@@ -20,10 +20,11 @@ with materialised scores, whose bytes are what a reader wants to see."""
 def add_work(launches: pd.DataFrame, calls: list[OpCall | None], parents: Int64, names: list[str]) -> pd.DataFrame:
     """Return ``launches`` with ``flop``, ``bytes_compulsory``, ``basis``, ``shapes`` and ``dtype``.
 
-    The work of an operator belongs to the launches below it that have its kind (all of them where none has), in
-    proportion to their duration; the others (layout changes, bias copies) are ``helper`` launches: the formula covers
-    what they are for, so they have no floor of their own. ``basis`` is ``formula``, ``helper``, ``view``, ``generic`` or
-    ``none``.
+    Approximation: several launches that do the work of one operator share it in proportion to their durations.
+
+    The work of an operator belongs to the launches below it that have its kind (all of them where none has); the others
+    (layout changes, bias copies) are ``helper`` launches: the formula covers what they are for, so they have no floor of
+    their own. ``basis`` is ``formula``, ``helper``, ``view``, ``generic`` or ``none``.
     """
     owner = _owners(names, parents)[launches["op_index"].to_numpy(np.int64)] if len(names) else _nobody(launches)
     owner = np.where(launches["op_index"].to_numpy(np.int64) >= 0, owner, -1)
@@ -67,12 +68,13 @@ def _shares(
     kinds = launches["kind"].to_numpy(object)
     share = np.zeros(len(launches))
     basis = ["none"] * len(launches)
-    for index, rows in pd.Series(np.arange(len(launches))).groupby(owner).groups.items():
-        found = work.get(int(index)) if index >= 0 else None  # type: ignore[call-overload]
-        if found is None:
+    order = np.argsort(owner, kind="stable")
+    indices, first = np.unique(owner[order], return_index=True)
+    for index, mine in zip(indices.tolist(), np.split(order, first[1:]), strict=True):
+        found = work.get(index)
+        if index < 0 or found is None:
             continue
-        mine = np.asarray(rows, dtype=np.int64)
-        wanted = operator_kind(names[int(index)])  # type: ignore[call-overload]
+        wanted = operator_kind(names[index])
         same = [i for i in mine if kinds[i] == wanted or (wanted == "convolution" and kinds[i] == "depthwise")]
         same = same or [i for i in mine if kinds[i] == "attention"]
         main = np.array(same or list(mine), dtype=np.int64)

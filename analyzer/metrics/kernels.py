@@ -15,16 +15,17 @@ from analyzer.schema.evidence import Evidence
 KEY = ["kernel", "kind", "role", "op", "shapes", "dtype", "grid", "block", "registers", "shared_bytes"]
 
 COLUMNS = (
-    "run, kernel, kind, role, op, module, shapes, dtype, calls, time_us, share_pct, mean_us, grid, block, registers, shared_bytes, "
-    "occupancy_theoretical_pct, occupancy_pct, occupancy_kineto_pct, occupancy_limit, waves, tail_efficiency_pct, flop, "
-    "bytes_compulsory, bytes_l2_sm, bytes_dram_low, bytes_dram_high, bytes_dram_counter, reuse_factor, footprint_bytes, "
-    "reuse_distance_median_bytes, geometry_confidence, l2_hit_pct, occupancy_achieved_pct, tensor_active_pct, dram_gbps, "
-    "dram_pct_of_peak, tflops, flop_per_byte, bound, evidence"
-).split(", ")
+    "run", "kernel", "kind", "role", "op", "module", "shapes", "dtype", "calls", "time_us", "share_pct", "mean_us", "grid",
+    "block", "registers", "shared_bytes", "occupancy_theoretical_pct", "occupancy_pct", "occupancy_kineto_pct",
+    "occupancy_limit", "waves", "tail_efficiency_pct", "flop", "bytes_compulsory", "bytes_l2_sm", "bytes_dram_low",
+    "bytes_dram_high", "bytes_dram_counter", "reuse_factor", "footprint_bytes", "reuse_distance_median_bytes",
+    "geometry_confidence", "l2_hit_pct", "occupancy_achieved_pct", "tensor_active_pct", "dram_gbps", "dram_pct_of_peak",
+    "tflops", "flop_per_byte", "bound", "evidence",
+)  # fmt: skip
 """The columns of kernels.csv, in order; those that need the access model or counters are empty until they are there."""
 
 
-def group_kernels(launches: pd.DataFrame, run: str, limits: Callable[[str], DeviceLimits]) -> pd.DataFrame:
+def group_kernels(launches: pd.DataFrame, run: str, limits: Callable[..., DeviceLimits]) -> pd.DataFrame:
     """Return the rows of ``kernels.csv``, longest first. ``flop`` and ``bytes_*`` are totals over the calls.
 
     ``dram_gbps`` is compulsory bytes over time, so it is modelled and a lower bound of the real throughput.
@@ -74,7 +75,7 @@ def _sum_known(values: pd.Series[float]) -> float:
     return float(values.sum(min_count=1))
 
 
-def _rates(frame: pd.DataFrame, limits: Callable[[str], DeviceLimits]) -> pd.DataFrame:
+def _rates(frame: pd.DataFrame, limits: Callable[..., DeviceLimits]) -> pd.DataFrame:
     total = frame["time_us"].sum()
     time = frame["time_us"].where(frame["time_us"] > 0)
     gbps, tflops = frame["bytes_compulsory"] / time / 1e3, frame["flop"] / time / 1e6

@@ -109,9 +109,13 @@ def _traced(timings: pd.DataFrame) -> Quantity:
 def bootstrap_medians(groups: list[Float64], seed: int = 0) -> Float64:
     """Return BOOTSTRAP_SAMPLES medians of resampled data; with several groups, groups are resampled first."""
     rng = np.random.default_rng(seed)
+    if len(groups) == 1:
+        values = groups[0]
+        drawn: Float64 = values[rng.integers(0, len(values), (BOOTSTRAP_SAMPLES, len(values)))]
+        return np.median(drawn, axis=1)
     out = np.empty(BOOTSTRAP_SAMPLES)
     for i in range(BOOTSTRAP_SAMPLES):
-        chosen = rng.integers(0, len(groups), len(groups)) if len(groups) > 1 else [0]
+        chosen = rng.integers(0, len(groups), len(groups))
         out[i] = np.median(np.concatenate([rng.choice(groups[g], len(groups[g])) for g in chosen]))
     return out
 

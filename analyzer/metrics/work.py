@@ -221,8 +221,6 @@ def _batch_norm(call: OpCall) -> Work | None:
     return Work((5.0 if training else 2.0) * x.numel, _read(call.tensors()) + out.numel * out.itemsize)
 
 
-
-
 @_register("max_pool2d_with_indices", "avg_pool2d", "max_pool2d", "mkldnn_max_pool2d")
 def _pooling(call: OpCall) -> Work | None:
     """One addition per element of each window, none for a maximum; kernel size at 1, stride at 2, padding at 3."""
@@ -242,9 +240,10 @@ _SELECTIONS = frozenset(("max", "min", "amax", "amin", "argmax", "argmin", "all"
 
 
 @_register("sum", "mean", "max", "min", "amax", "amin", "var", "std", "std_mean", "var_mean", "prod", "argmax", "argmin",
-           "_adaptive_avg_pool2d", "norm", "linalg_vector_norm", "all", "any", "logsumexp", "cumsum", "count_nonzero")  # fmt: skip
+           "_adaptive_avg_pool2d", "norm", "linalg_vector_norm", "all", "any", "logsumexp", "cumsum",
+           "count_nonzero")  # fmt: skip
 def _reduction(call: OpCall) -> Work | None:
-    """One FLOP per input element (three for a variance, none for a maximum); reads the input, writes what is left of it."""
+    """One FLOP per input element, three for a variance, none for a maximum; writes what is left of the input."""
     x = call.tensor(0)
     if x is None:
         return None
@@ -253,7 +252,13 @@ def _reduction(call: OpCall) -> Work | None:
     return Work(per * x.numel, _read(call.tensors()) + _written(call, []))
 
 
-@_register("upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest2d", "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa")
+@_register(
+    "upsample_bilinear2d",
+    "upsample_bicubic2d",
+    "upsample_nearest2d",
+    "_upsample_bicubic2d_aa",
+    "_upsample_bilinear2d_aa",
+)
 def _upsample(call: OpCall) -> Work | None:
     """Two multiply-adds per tap: 4 taps bilinear, 16 bicubic, none nearest; output size at position 1."""
     x, size = call.tensor(0), call.ints(1)
@@ -273,7 +278,9 @@ def _broadcast(tensors: list[TensorArg]) -> TensorArg | None:
     if not tensors:
         return None
     rank = max(len(t.shape) for t in tensors)
-    shape = [max((t.shape[len(t.shape) - rank + i] for t in tensors if i >= rank - len(t.shape)), default=1) for i in range(rank)]
+    shape = [
+        max((t.shape[len(t.shape) - rank + i] for t in tensors if i >= rank - len(t.shape)), default=1) for i in range(rank)
+    ]
     return TensorArg(tuple(shape), tensors[0].dtype)
 
 
@@ -291,11 +298,12 @@ def _pointwise(flop_per_element: float, *names: str) -> None:
 
 
 _pointwise(1.0, "add", "sub", "rsub", "mul", "div", "pow", "sqrt", "rsqrt", "exp", "log", "abs", "neg", "sigmoid", "tanh",
-           "gelu", "silu", "hardswish", "hardsigmoid", "leaky_relu", "elu", "softplus", "mish", "sin", "cos", "erf", "reciprocal",
-           "floor_divide", "square", "round", "floor", "ceil", "prelu")  # fmt: skip
+           "gelu", "silu", "hardswish", "hardsigmoid", "leaky_relu", "elu", "softplus", "mish", "sin", "cos", "erf",
+           "reciprocal", "floor_divide", "square", "round", "floor", "ceil", "prelu")  # fmt: skip
 _pointwise(2.0, "addcmul", "addcdiv", "lerp")
-_pointwise(0.0, "relu", "hardtanh", "clamp", "clamp_min", "clamp_max", "maximum", "minimum", "threshold", "eq", "ne", "lt", "le", "gt", "ge", "where", "masked_fill", "bitwise_not", "bitwise_and", "bitwise_or",
-           "logical_not", "logical_and", "logical_or", "isnan", "native_dropout")  # fmt: skip
+_pointwise(0.0, "relu", "hardtanh", "clamp", "clamp_min", "clamp_max", "maximum", "minimum", "threshold", "eq", "ne", "lt",
+           "le", "gt", "ge", "where", "masked_fill", "bitwise_not", "bitwise_and", "bitwise_or", "logical_not", "logical_and",
+           "logical_or", "isnan", "native_dropout")  # fmt: skip
 
 
 @_register("fill_", "zero_", "arange", "linspace", "fill", "normal_", "uniform_", "bernoulli_")

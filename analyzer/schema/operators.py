@@ -98,4 +98,4 @@ def _flatten(args: tuple[Arg, ...]) -> Iterator[TensorArg]:
         if isinstance(arg, TensorArg):
             yield arg
         elif isinstance(arg, tuple):
-            yield from _flatten(arg)  # type: ignore[arg-type]
+            yield from _flatten(arg)

@@ -31,7 +31,7 @@ class CaptureSettings:
     image_size: int | None = None
     dtype: str | None = None
     iterations: int | None = None
-    traced_steps: int = 3
+    traced_steps: int = 5
     repeats: int = 1
     warmup_max_s: float = 20.0
     warmup_min_iterations: int = 5

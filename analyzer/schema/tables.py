@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -53,6 +55,11 @@ class Table:
         """Return the table without rows."""
         types = {"int": "int64", "float": "float64", "bool": "bool", "text": "object"}
         return pd.DataFrame({c.name: pd.Series(dtype=types[c.dtype]) for c in self.columns})
+
+
+def records(frame: pd.DataFrame, *columns: str) -> Iterator[Any]:
+    """Return the rows of ``frame`` as named tuples, of ``columns`` alone where given. Cells are untyped, as pandas has them."""
+    return iter((frame[list(columns)] if columns else frame).itertuples(index=False))
 
 
 _M, _D, _MOD = Evidence.MEASURED, Evidence.DERIVED, Evidence.MODELLED

@@ -51,7 +51,7 @@ def _arg(i: int, shapes: list[Any], kinds: list[Any], strides: list[Any], values
         # the element type of a list is not in the trace; the work model takes it from the operator's other tensors
         return tuple(TensorArg(tuple(s), "unknown") for s in shape if _is_ints(s)) if isinstance(shape, list) else ()
     if kind in _DTYPES and _is_ints(shape):
-        steps = tuple(stride) if _is_ints(stride) and len(stride) == len(shape) else None
+        steps = tuple(stride) if isinstance(stride, list) and _is_ints(stride) and len(stride) == len(shape) else None
         return TensorArg(tuple(shape), _DTYPES[kind], steps)
     return _value(values[i]) if i < len(values) else None
 
@@ -112,9 +112,7 @@ def _exact_arg(arg: dict[str, Any]) -> Arg:
 
 
 def _exact_tensor(arg: dict[str, Any]) -> TensorArg:
-    return TensorArg(
-        tuple(arg["shape"]), arg["dtype"], tuple(arg["stride"]), arg.get("storage"), arg.get("offset", 0)
-    )
+    return TensorArg(tuple(arg["shape"]), arg["dtype"], tuple(arg["stride"]), arg.get("storage"), arg.get("offset", 0))
 
 
 def match_exact(ops: pd.DataFrame, calls: list[OpCall], steps: tuple[tuple[str, int, int], ...]) -> list[OpCall | None]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 import pandas as pd
 
 from analyzer.schema.operators import OpCall
+from analyzer.schema.tables import records
 from analyzer.trace.spans import Int64
 
 KINDS = (
@@ -74,15 +75,84 @@ _KERNELS: tuple[tuple[str, str], ...] = (
 
 _WRAPPERS = frozenset(
     f"aten::{name}"
-    for name in (
-        "linear conv2d conv1d conv3d convolution _convolution conv_transpose2d matmul einsum layer_norm batch_norm "
-        "_batch_norm_impl_index group_norm instance_norm softmax log_softmax scaled_dot_product_attention "
-        "_scaled_dot_product_attention_math reshape contiguous to _to_copy clone dropout feature_dropout relu6 flatten "
-        "adaptive_avg_pool2d adaptive_avg_pool1d avg_pool1d max_pool2d pad constant_pad_nd upsample_bilinear2d "
-        "upsample_nearest2d unbind chunk split narrow t transpose expand expand_as view select slice type_as ones zeros "
-        "ones_like zeros_like full full_like unflatten tensor_split movedim tile repeat permute unsqueeze squeeze detach "
-        "item is_nonzero hstack vstack empty_like new_empty new_zeros as_strided_ concat concatenate meshgrid ravel square clip"
-    ).split()
+    for name in [
+        "linear",
+        "conv2d",
+        "conv1d",
+        "conv3d",
+        "convolution",
+        "_convolution",
+        "conv_transpose2d",
+        "matmul",
+        "einsum",
+        "layer_norm",
+        "batch_norm",
+        "_batch_norm_impl_index",
+        "group_norm",
+        "instance_norm",
+        "softmax",
+        "log_softmax",
+        "scaled_dot_product_attention",
+        "_scaled_dot_product_attention_math",
+        "reshape",
+        "contiguous",
+        "to",
+        "_to_copy",
+        "clone",
+        "dropout",
+        "feature_dropout",
+        "relu6",
+        "flatten",
+        "adaptive_avg_pool2d",
+        "adaptive_avg_pool1d",
+        "avg_pool1d",
+        "max_pool2d",
+        "pad",
+        "constant_pad_nd",
+        "upsample_bilinear2d",
+        "upsample_nearest2d",
+        "unbind",
+        "chunk",
+        "split",
+        "narrow",
+        "t",
+        "transpose",
+        "expand",
+        "expand_as",
+        "view",
+        "select",
+        "slice",
+        "type_as",
+        "ones",
+        "zeros",
+        "ones_like",
+        "zeros_like",
+        "full",
+        "full_like",
+        "unflatten",
+        "tensor_split",
+        "movedim",
+        "tile",
+        "repeat",
+        "permute",
+        "unsqueeze",
+        "squeeze",
+        "detach",
+        "item",
+        "is_nonzero",
+        "hstack",
+        "vstack",
+        "empty_like",
+        "new_empty",
+        "new_zeros",
+        "as_strided_",
+        "concat",
+        "concatenate",
+        "meshgrid",
+        "ravel",
+        "square",
+        "clip",
+    ]
 )
 
 _OPERATOR_RULES = tuple((re.compile(pattern), kind) for pattern, kind in _OPERATORS)
@@ -148,7 +218,7 @@ def classify_launches(launches: pd.DataFrame, calls: list[OpCall | None], parent
     """
     attention = enclosed_by(names, parents, lambda name: operator_kind(name) == "attention" or "_dot_product_" in name)
     kinds = []
-    for row in launches[["op", "kernel", "category", "module", "op_index"]].itertuples(index=False):
+    for row in records(launches, "op", "kernel", "category", "module", "op_index"):
         call = calls[row.op_index] if row.op_index >= 0 else None
         kinds.append(
             classify(
@@ -165,11 +235,8 @@ def enclosed_by(names: list[str], parents: Int64, wanted: Callable[[str], bool])
     known: dict[str, bool] = {}
     out = [known.setdefault(name, wanted(name)) for name in names]
     for i, parent in enumerate(parents):
-        chain = []
         at = int(parent)
-        while not out[i] and at >= 0 and len(chain) < 1000:
-            if out[at]:
-                out[i] = True
-            chain.append(at)
+        while not out[i] and at >= 0:
+            out[i] = out[at]
             at = int(parents[at])
     return out

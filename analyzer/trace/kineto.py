@@ -164,7 +164,9 @@ def _read_bytes(path: Path) -> bytes:
         with opener(path, "rb") as file:
             data: bytes = file.read(MAX_TRACE_BYTES + 1)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise TraceError(f"{path} is a damaged gzip file, cut off or altered: {error}", "copy it again, or record again") from error
+        raise TraceError(
+            f"{path} is a damaged gzip file, cut off or altered: {error}", "copy it again, or record again"
+        ) from error
     except OSError as error:
         raise TraceError(f"cannot read {path}: {error.strerror or error}", _HINT) from error
     if len(data) > MAX_TRACE_BYTES:
@@ -244,9 +246,7 @@ def _op_table(events: list[_Event], threads: _Threads) -> pd.DataFrame:
 
 def _call_table(events: list[_Event], threads: _Threads) -> pd.DataFrame:
     frame = _span_table(events, threads)
-    frame["correlation"] = np.array(
-        [msgspec.json.decode(e.args, type=_CallArgs).correlation for e in events], dtype=np.int64
-    )
+    frame["correlation"] = np.array([msgspec.json.decode(e.args, type=_CallArgs).correlation for e in events], dtype=np.int64)
     return frame
 
 

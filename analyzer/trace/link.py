@@ -129,7 +129,7 @@ def _by_external_id(events: pd.DataFrame, ops: pd.DataFrame, op: Int64) -> Int64
     known = ops[ops["external_id"] > 0].drop_duplicates("external_id", keep="last")
     position = pd.Series(known.index.to_numpy(np.int64), index=known["external_id"].to_numpy(np.int64))
     by_id = events["external_id"].map(position).fillna(-1).to_numpy(np.int64)
-    return np.where(op >= 0, op, by_id)
+    return np.asarray(np.where(op >= 0, op, by_id), dtype=np.int64)
 
 
 def _link_operators(trace: Trace, ops: Spans, scopes: _Scopes) -> Linked:

@@ -63,6 +63,11 @@ def test_absurd_geometry_is_unknown() -> None:
     import pandas as pd
 
     rows = pd.DataFrame(
-        {"grid": ["1,1,1", "0,1,1", ""], "block": ["4096,1,1", "32,1,1", "32,1,1"], "registers": [32.0] * 3, "shared_bytes": [0.0] * 3}
+        {
+            "grid": ["1,1,1", "0,1,1", ""],
+            "block": ["4096,1,1", "32,1,1", "32,1,1"],
+            "registers": [32.0] * 3,
+            "shared_bytes": [0.0] * 3,
+        }
     )
     assert add_occupancy(rows, device)["occupancy_pct"].isna().all()

@@ -27,7 +27,9 @@ def test_union_is_the_set_of_covered_moments(found: tuple[np.ndarray, np.ndarray
 @given(intervals)
 def test_gaps_are_the_rest_of_the_window(found: tuple[np.ndarray, np.ndarray]) -> None:
     begin, stop = gaps(*found, (20, 150))
-    assert sorted(t for s, e in zip(begin, stop, strict=True) for t in range(s, e)) == sorted(set(range(20, 150)) - _covered(*found))
+    assert sorted(t for s, e in zip(begin, stop, strict=True) for t in range(s, e)) == sorted(
+        set(range(20, 150)) - _covered(*found)
+    )
 
 
 @given(intervals)

@@ -45,7 +45,10 @@ def test_bare_list_old_categories_and_text_threads(tmp_path: Path) -> None:
 
 def test_amd_is_told_from_nvidia_despite_its_capability(tmp_path: Path) -> None:
     amd = {"id": 0, "name": "AMD Instinct MI300X VF", "computeMajor": 9, "computeMinor": 4, "numSms": 304}
-    document = traces.document([traces.kernel("Cijk_gemm", 0, 5, 1)]) | {"deviceProperties": [amd], "hip_runtime_version": 6}
+    document = traces.document([traces.kernel("Cijk_gemm", 0, 5, 1)]) | {
+        "deviceProperties": [amd],
+        "hip_runtime_version": 6,
+    }
     assert read_trace(traces.write(tmp_path / "t.json", document)).device.vendor == "AMD"
 
 

@@ -28,7 +28,7 @@ def test_kernels_belong_to_innermost_operator_module_and_step(tmp_path: Path) ->
 
 
 def test_containment_links_where_no_external_id_does(tmp_path: Path) -> None:
-    events = [e for e in traces.gpu_step()]
+    events = traces.gpu_step()
     for event in events:
         if event["cat"] == "kernel":
             event["args"]["External id"] = 0

@@ -22,9 +22,13 @@ def test_two_directories_of_one_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_nothing_is_left_after_an_error(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), new_directory(tmp_path, "run") as new:
-        (new.path / "a").write_text("x")
-        raise error
+    def fail() -> None:
+        with new_directory(tmp_path, "run") as new:
+            (new.path / "a").write_text("x")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,124 @@
+"""Resolves the settings: every preset filled in for the device in use, every value checked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from analyzer.capture.environment import resolve_device
+from analyzer.errors import ConfigError
+from analyzer.schema.settings import CaptureSettings
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16", "float": "float32"}
+_IMAGE_SIZE = 224
+_LIMIT = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Settings without a gap. ``measure_min_s``: the untraced pass goes on that long, also beyond ``iterations``."""
+
+    device: torch.device
+    batch_size: int
+    image_size: int
+    dtype: str
+    iterations: int
+    measure_min_s: float
+    traced_steps: int
+    repeats: int
+    warmup_max_s: float
+    warmup_min_s: float
+    warmup_min_iterations: int
+    steady_pct: float
+    threads: int | None
+    seed: int
+    sample_period_s: float
+    calibrate: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Return the dtype as torch has it."""
+        return DTYPES[self.dtype]
+
+
+def dtype_name(name: str) -> str:
+    """Return the full name of a dtype.
+
+    Raises:
+        ConfigError: none of float32, bfloat16, float16 or their short forms.
+    """
+    text = str(name).strip().lower().removeprefix("torch.")
+    text = _ALIASES.get(text, text)
+    if text not in DTYPES:
+        raise ConfigError(f"unknown dtype {name}", f"use dtype={', '.join(DTYPES)}")
+    return text
+
+
+def resolve(settings: CaptureSettings) -> Resolved:
+    """Return ``settings`` with the presets: CUDA batch 32 in bfloat16, CPU batch 1 in float32, 224 px.
+
+    Raises:
+        ConfigError: a value that cannot be meant.
+        DeviceError: the device is not there.
+    """
+    _check(settings)
+    device = resolve_device(settings.device)
+    on_gpu = device.type == "cuda"
+    dtype, notes = "bfloat16" if on_gpu else "float32", []
+    if settings.dtype is not None:
+        dtype = dtype_name(settings.dtype)
+    elif on_gpu and torch.cuda.get_device_capability(device) < (8, 0) and torch.version.hip is None:
+        dtype = "float16"
+        notes.append("float16 instead of bfloat16, which this device has no units for; name another with dtype=")
+    preset_iterations = 30 if on_gpu else 20
+    return Resolved(
+        device=device,
+        batch_size=settings.batch_size if settings.batch_size is not None else (32 if on_gpu else 1),
+        image_size=settings.image_size if settings.image_size is not None else _IMAGE_SIZE,
+        dtype=dtype,
+        iterations=settings.iterations if settings.iterations is not None else preset_iterations,
+        # Power, clocks and GPM are averages over 100 ms and more: a GPU pass of 0.1 s would have none.
+        measure_min_s=2.0 if on_gpu and settings.iterations is None else 0.0,
+        traced_steps=settings.traced_steps,
+        repeats=settings.repeats,
+        warmup_max_s=settings.warmup_max_s,
+        warmup_min_s=min(1.0, settings.warmup_max_s) if on_gpu else 0.0,
+        warmup_min_iterations=settings.warmup_min_iterations,
+        steady_pct=5.0 if on_gpu else 10.0,
+        threads=settings.threads,
+        seed=settings.seed,
+        sample_period_s=settings.sample_period_s,
+        calibrate=settings.calibrate,
+        notes=tuple(notes),
+    )
+
+
+def _check(settings: CaptureSettings) -> None:
+    counts = {
+        "batch_size": settings.batch_size,
+        "image_size": settings.image_size,
+        "iterations": settings.iterations,
+        "traced_steps": settings.traced_steps,
+        "repeats": settings.repeats,
+        "warmup_min_iterations": settings.warmup_min_iterations,
+        "threads": settings.threads,
+    }
+    for name, value in counts.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < _LIMIT:
+            raise ConfigError(f"{name}={value} is not a positive whole number", f"use {name}=1 or more")
+    for name, seconds, least in (
+        ("warmup_max_s", settings.warmup_max_s, 0.0),
+        ("sample_period_s", settings.sample_period_s, 0.01),
+    ):
+        if not isinstance(seconds, (int, float)) or not math.isfinite(seconds) or seconds < least:
+            raise ConfigError(f"{name}={seconds} is not a time in seconds", f"use {name}={max(least, 0.1)} or more")
+    if isinstance(settings.seed, bool) or not isinstance(settings.seed, int) or not 0 <= settings.seed < 1 << 63:
+        raise ConfigError(f"seed={settings.seed} is not a whole number from 0 on", "use seed=0")
+    if settings.calibrate not in ("auto", "force", "off"):
+        raise ConfigError(f"calibrate={settings.calibrate} is unknown", "use calibrate=auto, force or off")

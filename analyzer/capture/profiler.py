@@ -1,0 +1,78 @@
+"""The traced steps: torch.profiler with shapes and module scopes, written without anything that names a host."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile, schedule
+
+from analyzer.capture.latency import Clock, Step, Timings
+from analyzer.capture.scopes import module_scopes
+
+_KEPT = (  # of the top level; everything else may name a host, a user or a path
+    "schemaVersion",
+    "deviceProperties",
+    "cupti_version",
+    "cuda_runtime_version",
+    "cuda_driver_version",
+    "hip_runtime_version",
+    "hip_driver_version",
+    "trace_id",
+    "displayTimeUnit",
+    "baseTimeNanoseconds",
+    "record_shapes",
+    "with_stack",
+    "with_modules",
+    "with_flops",
+    "profile_memory",
+    "traceEvents",
+)
+
+
+def trace_steps(
+    model: nn.Module, step: Step, device: torch.device, steps: int, timings: Timings, advance: Callable[[], None]
+) -> profile:
+    """Run one step to warm the profiler and ``steps`` active ones, each synchronised before it ends.
+
+    The times that go to ``timings`` (pass ``traced``) are those of the steps in the trace: profiler and scopes on.
+    """
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
+    plan = schedule(wait=0, warmup=1, active=steps, repeat=1)
+    clock = Clock(device)
+
+    def synchronised() -> None:
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    with module_scopes(model), profile(activities=activities, schedule=plan, record_shapes=True) as profiler:
+        for number in range(-1, steps):
+            start, latency = clock.time(synchronised)
+            profiler.step()
+            if number >= 0:
+                timings.add("traced", number, start, latency)
+                advance()
+    return profiler
+
+
+def write_trace(profiler: profile, path: Path) -> int:
+    """Write the trace, gzipped, to ``path``; return its number of events."""
+    raw = path.with_name("trace.raw.json")  # beside it: the directory is removed whole if we are interrupted
+    try:
+        profiler.export_chrome_trace(str(raw))
+        trace = strip(msgspec.json.decode(raw.read_bytes()))
+    finally:
+        raw.unlink(missing_ok=True)
+    path.write_bytes(gzip.compress(msgspec.json.encode(trace), compresslevel=6, mtime=0))
+    return len(trace["traceEvents"])
+
+
+def strip(trace: dict[str, Any]) -> dict[str, Any]:
+    """Return ``trace`` with only the top-level keys that describe the recording and the hardware."""
+    return {key: trace[key] for key in _KEPT if key in trace}

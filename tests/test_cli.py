@@ -1,0 +1,233 @@
+"""The command line: settings, errors of one line, what is imported when."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from analyzer.cli import _config_dir, read_settings
+from analyzer.errors import ConfigError
+from analyzer.schema.settings import Settings
+from tests import traces
+
+CHOICES = {"vit": "vit_base_patch16_224", "cnn": "convnext_base", "task": "profile"}
+
+
+def settings(*overrides: str, **choices: str) -> Settings:
+    with initialize_config_dir(version_base="1.3", config_dir=_config_dir()):
+        return read_settings(compose("config", overrides=list(overrides)), CHOICES | choices)
+
+
+def run(*args: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "analyzer", *args]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def assert_one_line_and_hint(done: subprocess.CompletedProcess[str], cwd: Path, says: str) -> None:
+    lines = [line for line in done.stderr.splitlines() if not re.match(r"^  \S.*: \d+\.\d s", line)]
+    assert done.returncode == 1, done.stderr
+    assert len(lines) == 2, done.stderr
+    assert lines[0].startswith("analyzer: ")
+    assert says in lines[0]
+    assert lines[1].startswith("hint: ")
+    assert [p for p in cwd.rglob("*") if ".part" in p.name or p.name == "run.json"] == []
+
+
+def test_defaults_are_the_default_pair() -> None:
+    found = settings()
+    assert [m.name for m in found.models] == ["vit_base_patch16_224", "convnext_base"]
+    assert [m.label for m in found.models] == ["ViT-B/16", "ConvNeXt-B"]
+    assert found.capture.device == "auto"
+    assert found.capture.traced_steps >= 3
+
+
+def test_one_model_and_any_timm_name() -> None:
+    found = settings("cnn=none", "vit.name=beit_base_patch16_224", cnn="none")
+    assert [(m.name, m.label) for m in found.models] == [("beit_base_patch16_224", "beit_base_patch16_224")]
+    own = settings("cnn=none", "vit.factory=my.models:build", cnn="none").models[0]
+    assert (own.factory, own.label) == ("my.models:build", "build")
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for f in ("vit", "cnn") for p in (Path(_config_dir()) / f).glob("*.yaml")))
+def test_every_model_file_is_named_by_its_model(name: str) -> None:
+    for family in ("vit", "cnn"):
+        file = Path(_config_dir()) / family / f"{name}.yaml"
+        if file.is_file():
+            found = settings(f"{family}={name}", **{family: name})
+            names = [m.name for m in found.models if m.family == family]
+            assert names == ([] if name == "none" else [name])
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("batch_size=abc", "whole number"), ("batch_size=0", "at least 1"), ("batch_size=1.5", "whole number"),
+        ("image_size=-3", "at least 1"), ("json=maybe", "true or false"), ("calibrate=sometimes", "one of"),
+        ("device=null", "must be text"), ("sample_period_s=0", "at least"), ("repeats=0", "at least 1"),
+    ],
+)  # fmt: skip
+def test_values_out_of_range_are_refused(override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        settings(override)
+    assert caught.value.hint
+
+
+def test_the_command_that_is_recorded_names_no_place(tmp_path: Path) -> None:
+    code = (
+        "from analyzer import cli; import sys; sys.argv=['analyzer','dry_run=true','out=/secret/x','batch_size=2'];"
+        "cli._run=lambda s: print(s.capture.command) or 0; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "batch_size=2" in done.stdout
+    assert "secret" not in done.stdout
+
+
+def test_help_names_every_group_and_setting_and_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv=['analyzer','--help']; from analyzer.cli import main; main();"
+        "heavy={'torch','pandas','numpy','matplotlib','timm'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for word in (
+        "vit_base_patch16_224",
+        "convnext_base",
+        "batch_size",
+        "strict",
+        "task=report",
+        "tensorboard",
+        "Exit codes",
+    ):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["vit=vit_bas_patch16_224"], "no vit called"),
+        (["batchsize=3"], "no setting called 'batchsize'"),
+        (["task=nope"], "no task called"),
+        (["runs=a=b"], "mismatched input"),
+        (["task=report"], "runs= is missing"),
+        (["task=report", "runs=nothing"], "no run or trace at nothing"),
+        (["task=report", "runs=none/*"], "no run or trace matches"),
+        (["vit=none", "cnn=none"], "nothing to run"),
+    ],
+)
+def test_mistakes_get_one_line_and_a_hint(tmp_path: Path, args: list[str], says: str) -> None:
+    assert_one_line_and_hint(run(*args, cwd=tmp_path), tmp_path, says)
+    assert list(tmp_path.rglob("*")) in ([], [tmp_path / "reports"])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"hello", b'{"a": 1}', b"\x1f\x8b\x08broken", b'{"traceEvents": []}'])
+def test_a_report_on_no_trace_writes_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "t.json").write_bytes(content)
+    assert_one_line_and_hint(run("task=report", "runs=t.json", cwd=tmp_path), tmp_path, "t.json")
+    assert list((tmp_path / "reports").iterdir()) == []
+
+
+def test_a_file_where_a_directory_should_be(tmp_path: Path) -> None:
+    traces.write(tmp_path / "t.json", traces.document(traces.gpu_step()))
+    (tmp_path / "file").write_text("precious")
+    for setting in ("out=file", "reports=file"):
+        assert_one_line_and_hint(run("task=report", "runs=t.json", setting, cwd=tmp_path), tmp_path, "is a file")
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_report_of_a_bare_trace_needs_no_torch(tmp_path: Path) -> None:
+    traces.write(tmp_path / "t.json.gz", traces.document(traces.gpu_step()))
+    code = (
+        "import sys; sys.argv=['analyzer','task=report','runs=t.json.gz','out=r'];from analyzer import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit as e: assert not e.code\n"
+        "found={'torch','timm','pynvml','psutil'} & set(sys.modules); assert not found, found"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == [
+        "index.html",
+        "kernels.csv",
+        "launches.csv.gz",
+        "summary.json",
+    ]
+
+
+def test_json_prints_the_summary_alone(tmp_path: Path) -> None:
+    traces.write(tmp_path / "t.json.gz", traces.document(traces.gpu_step()))
+    done = run("task=report", "runs=t.json.gz", "json=true", "out=r", cwd=tmp_path)
+    printed = json.loads(done.stdout)
+    assert printed == json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert printed["runs"][0]["kernel_count"] == 2
+
+
+def test_strict_ends_with_3_and_still_writes_the_report(tmp_path: Path) -> None:
+    traces.write(tmp_path / "t.json.gz", traces.document(traces.gpu_step()))
+    done = run("task=report", "runs=t.json.gz", "strict=true", "out=r", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "strict=true: DRAM bytes" in done.stderr
+    assert (tmp_path / "r" / "index.html").is_file()
+
+
+def test_last_lines_name_verdict_report_and_next_command(tmp_path: Path) -> None:
+    traces.write(tmp_path / "t.json.gz", traces.document(traces.gpu_step()))
+    lines = run("task=report", "runs=t.json.gz", cwd=tmp_path).stdout.strip().splitlines()
+    assert lines[0].startswith("t: 300 µs of GPU time")
+    assert any(line.startswith("Not measured: ") for line in lines)
+    assert any(line.startswith("Report: reports/") and "index.html" in line for line in lines)
+    assert lines[-1].startswith("Next: ")
+
+
+def test_two_reports_of_one_second_are_two_directories(tmp_path: Path) -> None:
+    traces.write(tmp_path / "t.json.gz", traces.document(traces.gpu_step()))
+    args = [sys.executable, "-m", "analyzer", "task=report", "runs=t.json.gz"]
+    both = [subprocess.Popen(args, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
+    assert [p.wait(timeout=120) for p in both] == [0, 0]
+    assert len(list((tmp_path / "reports").glob("*/index.html"))) == 2
+
+
+def test_a_sweep_goes_on_after_a_failure(tmp_path: Path) -> None:
+    traces.write(tmp_path / "t.json.gz", traces.document(traces.gpu_step()))
+    done = run("-m", "task=report", "runs=missing.json,t.json.gz", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "no run or trace at missing.json" in done.stderr
+    assert len(list((tmp_path / "reports").glob("*/index.html"))) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_tensorboard_reads_what_it_writes(tmp_path: Path) -> None:
+    traces.write(tmp_path / "t.json.gz", traces.document(traces.gpu_step()))
+    done = run("task=tensorboard", "runs=t.json.gz", "out=log", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "t: 2 kernels" in done.stdout
+    assert len(list((tmp_path / "log").rglob("*.pt.trace.json.gz"))) == 1
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_report_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)  # reading it waits for ever: the moment of the interruption is certain
+    process = subprocess.Popen(
+        [sys.executable, "-m", "analyzer", "task=report", "runs=pipe.json"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("reports/.*.part")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(how)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "interrupted during: analyse" in stderr
+    assert "Traceback" not in stderr
+    assert list((tmp_path / "reports").iterdir()) == []
