@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -38,7 +39,9 @@ def main() -> None:
     user_wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing a page; the lines below print one
     try:
-        _app()
+        with tempfile.TemporaryDirectory(prefix="analyzer-") as scratch:
+            os.environ["ANALYZER_SWEEP_DIR"] = scratch  # Hydra writes a multirun.yaml for each sweep; nobody needs it
+            _app()
     except KeyboardInterrupt:
         sys.exit(EXIT_FAILED)
     except AnalyzerError as error:

@@ -129,3 +129,13 @@ def axis_unit(largest_us: float) -> tuple[float, str]:
     if largest_us >= 10e6:
         return 1e6, "s"
     return (1e3, "ms") if largest_us >= 1e3 else (1.0, "µs")
+
+
+def decade(value: float) -> str:
+    """Return a power of ten for a logarithmic axis: ``0.01``, ``1``, ``1 000``."""
+    return count(value) if value >= 1 else f"{value:.12f}".rstrip("0")
+
+
+def counted(number: float, one: str, many: str) -> str:
+    """Return a count with its noun: ``1 process``, ``2 processes``."""
+    return f"{count(number)} {one if number == 1 else many}"

@@ -156,15 +156,16 @@ def _report_directory(settings: Settings, name: str, marker: str = "summary.json
 
 
 def _write_report(runs: list[Path], directory: NewDirectory, reporter: Reporter) -> Study:
-    from analyzer.analysis import analyze, study
-    from analyzer.report.render import write_report
-
     with reporter.stage("analyse", len(runs)) as stage:
+        from analyzer.analysis import analyze, study
+
         analyses = []
         for path in runs:
             analyses.append(analyze(path))
             stage.advance()
     with reporter.stage("write report"):
+        from analyzer.report.render import write_report
+
         result = study(tuple(analyses))
         write_report(result, directory.path)
     return result
@@ -194,5 +195,13 @@ def _next_command(recorded: list[Path]) -> str:
 def _plan_lines(plans: list[dict[str, object]]) -> list[str]:
     lines = []
     for plan in plans:
-        lines += [f"{key}: {value}" for key, value in plan.items()] + [""]
+        lines += [f"{key + ':':12} {_readable(value)}" for key, value in plan.items() if value not in ([], None)] + [""]
     return lines[:-1]
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {what}" for key, what in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

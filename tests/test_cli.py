@@ -166,7 +166,7 @@ def test_json_prints_the_summary_alone(tmp_path: Path) -> None:
     done = run("task=report", "runs=t.json.gz", "json=true", "out=r", cwd=tmp_path)
     printed = json.loads(done.stdout)
     assert printed == json.loads((tmp_path / "r" / "summary.json").read_text())
-    assert printed["runs"][0]["kernel_count"] == 2
+    assert printed["runs"][0]["kernel_count"]["value"] == 2
 
 
 def test_strict_ends_with_3_and_still_writes_the_report(tmp_path: Path) -> None:
@@ -201,6 +201,7 @@ def test_a_sweep_goes_on_after_a_failure(tmp_path: Path) -> None:
     assert "no run or trace at missing.json" in done.stderr
     assert len(list((tmp_path / "reports").glob("*/index.html"))) == 1
     assert "Traceback" not in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["reports", "t.json.gz"]
 
 
 def test_tensorboard_reads_what_it_writes(tmp_path: Path) -> None:

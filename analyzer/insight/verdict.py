@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analyzer.format import digits, milliseconds, percent, signed, times
+from analyzer.format import digits, milliseconds, percent, times
 from analyzer.insight.caveats import find_caveats, find_pair_caveats, not_measured
 from analyzer.schema.evidence import Quantity
 from analyzer.schema.results import Analysis, Gap, Reason, Verdict
@@ -88,14 +88,22 @@ def by_kind(gap: Gap) -> list[tuple[str, float, float]]:
 def _reason(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> str:
     host = _host_bound(a, b)
     if ratio is not None and not clearly_different(ratio):
-        return f"{host}The medians differ by {signed(gap.total_us)} per batch, which the spread of the iterations covers."
-    parts = [f"{kind} {signed(delta)}" for kind, delta, _ in by_kind(gap)[:2]]
+        size = milliseconds(abs(gap.total_us))
+        return f"{host}The medians differ by {size} per batch: below 2 %, or within the spread of the iterations."
+    longer, sign = _direction(gap)
+    first, *more = [(kind, milliseconds(sign * delta)) for kind, delta, _ in by_kind(gap)[:2]] or [("nothing", "0 ms")]
+    parts = f"{first[0]} accounts for {first[1]}" + "".join(f" and {kind} for {size}" for kind, size in more)
     share = _unexplained_share(gap)
-    tail = f"unexplained: {signed(gap.unexplained_us)}, {percent(100 * share)} of the gap counted without sign"
+    weight = f"{percent(100 * share)} of the gap in size" if share <= 1 else "more than the gap itself in size"
     return (
-        f"{host}Of the {signed(gap.total_us)} per batch ({gap.first} minus {gap.second}), the largest parts are "
-        f"{' and '.join(parts)}; {tail}."
+        f"{host}Of the {milliseconds(abs(gap.total_us))} that {longer} takes longer per batch, {parts}; "
+        f"the unexplained parts sum to {milliseconds(sign * gap.unexplained_us)}, {weight}."
     )
+
+
+def _direction(gap: Gap) -> tuple[str, float]:
+    """Return the run that takes longer, and the sign that turns first minus second into longer minus shorter."""
+    return (gap.first, 1.0) if gap.total_us >= 0 else (gap.second, -1.0)
 
 
 def _host_bound(*runs: Analysis) -> str:
@@ -113,13 +121,14 @@ def idle_pct(a: Analysis) -> float:
 
 
 def _main_reasons(gap: Gap) -> tuple[Reason, ...]:
+    longer, sign = _direction(gap)
     found = []
     for kind, delta, floor in by_kind(gap)[:3]:
-        if kind == "idle":
-            found.append(Reason(f"idle time differs by {signed(delta)}", "busy"))
-            continue
-        detail = f": {signed(floor)} from the work itself, {signed(delta - floor)} from time above its floor" if floor else ""
-        found.append(Reason(f"{kind} differs by {signed(delta)}{detail}", "gap"))
+        text = f"{kind}: {longer} takes {milliseconds(abs(delta))} {'longer' if sign * delta >= 0 else 'less'}"
+        if floor:
+            work, above = milliseconds(sign * floor), milliseconds(sign * (delta - floor))
+            text += f" ({work} from the floor of its work, {above} from time above it)"
+        found.append(Reason(text, "busy" if kind == "idle" else "gap"))
     return tuple(found)
 
 

@@ -121,7 +121,7 @@ def _launch_calls(events: pd.DataFrame, calls: pd.DataFrame) -> Int64:
     known = calls[calls["correlation"] > 0].drop_duplicates("correlation", keep="first")
     position = pd.Series(known.index.to_numpy(np.int64), index=known["correlation"].to_numpy(np.int64))
     found = events["correlation"].map(position)
-    return found.fillna(-1).to_numpy(np.int64)
+    return np.asarray(found.fillna(-1), dtype=np.int64)
 
 
 def _by_external_id(events: pd.DataFrame, ops: pd.DataFrame, op: Int64) -> Int64:
