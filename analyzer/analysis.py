@@ -157,4 +157,4 @@ def _roof_quantity(roof: Roof | None, unit: str, reason: str) -> Quantity:
 def _main_dtype(launches: pd.DataFrame) -> str:
     """Return the element type with the most time."""
     known = launches[launches["dtype"] != ""]
-    return str(known.groupby("dtype")["dur_ns"].sum().idxmax()) if len(known) else "not recorded"
+    return str(known.groupby("dtype")["dur_ns"].sum().idxmax()) if len(known) else "dtype not recorded"

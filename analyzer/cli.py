@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import os
 import signal
@@ -36,6 +37,9 @@ def main() -> None:
         print(f"analyzer {__version__}")
         return
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no minus sign still gets its lines
     user_wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing a page; the lines below print one
     try:
@@ -87,12 +91,19 @@ def _run(settings: Settings) -> int:
         print(f"analyzer: interrupted during: {reporter.current}", file=sys.stderr)
         print("hint: finished run directories are kept, the unfinished one is gone", file=sys.stderr)
         raise
-    print(json.dumps(outcome.document, indent=2, ensure_ascii=False) if settings.json else "\n".join(outcome.lines))
+    _print(json.dumps(outcome.document, indent=2, ensure_ascii=False) if settings.json else "\n".join(outcome.lines))
     if settings.strict and outcome.not_measured:
         for line in outcome.not_measured:
             print(f"analyzer: strict=true: {line}", file=sys.stderr)
         return EXIT_UNAVAILABLE
     return 0
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough; the files are written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _choices() -> dict[str, str]:

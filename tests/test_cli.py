@@ -180,7 +180,7 @@ def test_strict_ends_with_3_and_still_writes_the_report(tmp_path: Path) -> None:
 def test_last_lines_name_verdict_report_and_next_command(tmp_path: Path) -> None:
     traces.write(tmp_path / "t.json.gz", traces.document(traces.gpu_step()))
     lines = run("task=report", "runs=t.json.gz", cwd=tmp_path).stdout.strip().splitlines()
-    assert lines[0].startswith("t: 300 µs of GPU time")
+    assert lines[0] == "t: a step takes 1.00 ms on NVIDIA H100 80GB HBM3 (float16), 300 µs of it GPU time"
     assert any(line.startswith("Not measured: ") for line in lines)
     assert any(line.startswith("Report: reports/") and "index.html" in line for line in lines)
     assert lines[-1].startswith("Next: ")

@@ -152,10 +152,11 @@ def _one(a: Analysis) -> str:
         return f"{a.label} takes {digits(a.latency.median_ms.value)} ms per batch on {place(a)}"
     if a.device.type == "cuda" and not a.totals.kernel_count:
         return f"{a.label} on {place(a)}: the trace holds no kernels"
-    busy = milliseconds(a.totals.busy_us)
-    unit = "GPU" if a.device.type == "cuda" else "operator"
-    steps = f" in {a.window.steps} step(s)" if a.window.steps else ""
-    return f"{a.label}: {busy} of {unit} time{steps} on {place(a)}"
+    work = "of it GPU time" if a.device.type == "cuda" else "of it in operators"
+    steps = a.window.steps or 1
+    wall, busy = milliseconds(a.totals.wall_us / steps), milliseconds(a.totals.busy_us / steps)
+    what = "the trace spans" if not a.window.steps else "a step takes" if steps == 1 else f"a step takes, over {steps} steps,"
+    return f"{a.label}: {what} {wall} on {place(a)}, {busy} {work}"
 
 
 def _shares(a: Analysis) -> str:

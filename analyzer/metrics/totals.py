@@ -21,8 +21,9 @@ def choose_window(linked: Linked, traced_steps: int | None) -> Window:
     last = int(ends.max()) if len(ends) else linked.last_ns
     if linked.steps:
         start, end = min(s for _, s, _ in linked.steps), max(e for _, _, e in linked.steps)
-        names = f"{linked.steps[0][0]} to {linked.steps[-1][0]}" if len(linked.steps) > 1 else linked.steps[0][0]
-        text = f"{len(linked.steps)} profiler step(s), {names}, with everything they launched"
+        count = len(linked.steps)
+        names = f"{count} profiler steps, {linked.steps[0][0]} to {linked.steps[-1][0]}" if count > 1 else linked.steps[0][0]
+        text = f"{names}, with everything launched there"
         return Window(min(start, first), max(end, last), text, len(linked.steps))
     text = "the whole trace, first to last event: it names no profiler steps"
     return Window(min(linked.first_ns, first), max(linked.last_ns, last), text, traced_steps)
