@@ -67,6 +67,8 @@ def analyze(source: str | Path) -> Analysis:
         timings=timings,
         samples=read_samples(run),
         warnings=(*(run.facts.warnings if run.facts else ()), *warnings),
+        segments=linked.segments,
+        steps=linked.steps,
         base_unix_ns=trace.base_unix_ns,
     )
 

@@ -12,14 +12,14 @@ SPREAD_PCT = 10.0
 IDLE_PCT = 20.0
 UNCLASSIFIED_PCT = 5.0
 BEATEN = 1.03
-# NVML clock event reasons that hold the clocks down: power cap, slowdowns, thermal, power brake
-_HELD_DOWN = {
+HELD_DOWN = {
     0x4: "power cap",
     0x8: "hardware slowdown",
     0x20: "thermal",
     0x40: "thermal (hardware)",
     0x80: "power brake",
 }
+"""NVML clock event reasons that hold the clocks down, by their bit."""
 
 
 def find_caveats(a: Analysis) -> tuple[Caveat, ...]:
@@ -67,20 +67,23 @@ def _trace(a: Analysis) -> list[Caveat]:
 
 
 def _beaten_ceilings(a: Analysis) -> list[Caveat]:
-    """Return kinds that ran faster than the rate that calibration measured: then the calibration was disturbed."""
-    found = []
-    for row in records(a.kinds):
-        if row.kind in MATRIX_KINDS and row.modelled_us > 0 and row.floor_us > BEATEN * row.modelled_us:
-            text = f"{a.label}: {row.kind} ran faster than its floor, so the ceilings were measured in a busier moment"
-            found.append(Caveat("warning", f"{text}; measure them again with calibrate=force", "roofline"))
-    return found
+    """Return the kinds that ran faster than the rate that calibration measured: then the calibration was disturbed."""
+    beaten = [
+        str(row.kind)
+        for row in records(a.kinds)
+        if row.kind in MATRIX_KINDS and row.modelled_us > 0 and row.floor_us > BEATEN * row.modelled_us
+    ]
+    if not beaten:
+        return []
+    text = f"{a.label}: {' and '.join(beaten)} ran faster than the measured ceiling, which then was measured in a busier moment"
+    return [Caveat("warning", f"{text}; measure it again with calibrate=force", "roofline")]
 
 
 def _clocks(a: Analysis) -> list[Caveat]:
     found = []
     reasons = [int(r.clock_event_reasons) for r in records(a.samples) if r.clock_event_reasons == r.clock_event_reasons]
     if reasons:
-        for bit, name in _HELD_DOWN.items():
+        for bit, name in HELD_DOWN.items():
             share = 100 * sum(1 for reason in reasons if reason & bit) / len(reasons)
             if share > 0:
                 text = f"{a.label}: clocks held down ({name}) in {percent(share)} of the samples"

@@ -68,6 +68,8 @@ def _shares(
     kinds = launches["kind"].to_numpy(object)
     share = np.zeros(len(launches))
     basis = ["none"] * len(launches)
+    if launches.empty:
+        return share, basis
     order = np.argsort(owner, kind="stable")
     indices, first = np.unique(owner[order], return_index=True)
     for index, mine in zip(indices.tolist(), np.split(order, first[1:]), strict=True):

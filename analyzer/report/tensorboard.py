@@ -77,7 +77,7 @@ def _as_the_plugin(worker: str, path: Path) -> Worker:
     with tempfile.TemporaryDirectory() as cache, contextlib.redirect_stdout(io.StringIO()):
         try:
             data = RunProfileData.parse(worker, "1", str(path), cache)
-        except Exception as error:  # noqa: BLE001  the plugin fails on some traces in many ways; each is one line here
+        except Exception as error:
             raise TraceError(
                 f"TensorBoard's plugin cannot read {path.name}: {type(error).__name__}: {error}",
                 "it is frozen upstream; `analyzer task=report` reads this trace",

@@ -56,7 +56,12 @@ class LimitFact:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
-    """One run, analysed. ``launches``: a row per launch. ``kernels``: the rows of kernels.csv. ``kinds``: a row per kind."""
+    """One run, analysed.
+
+    ``launches``: a row per launch. ``kernels``: the rows of kernels.csv. ``kinds``: a row per kind. ``segments``: the stretches
+    (start_ns, end_ns, row of ``launches``) in which launches really run: on a CPU an operator pauses for those inside it.
+    ``steps``: (name, start_ns, end_ns) of the profiler's steps.
+    """
 
     run: Run
     device: DeviceFacts
@@ -72,6 +77,8 @@ class Analysis:
     timings: pd.DataFrame
     samples: pd.DataFrame
     warnings: tuple[str, ...] = ()
+    segments: tuple[Any, Any, Any] = ((), (), ())
+    steps: tuple[tuple[str, int, int], ...] = ()
     base_unix_ns: int = 0
 
 

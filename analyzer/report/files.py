@@ -1,0 +1,195 @@
+"""The files beside the page: summary.json, kernels.csv and launches.csv.gz, as section 5 of the design lists them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analyzer.metrics.kernels import COLUMNS
+from analyzer.report.facts import environment
+from analyzer.report.text import clean
+from analyzer.schema.evidence import Evidence, Quantity
+from analyzer.schema.results import Analysis, Gap, Study
+
+SUMMARY_FORMAT_VERSION = 1
+LAUNCH_COLUMNS = ("run", "index", "start_us", "dur_us", "device", "stream", "correlation", "kernel", "op", "module")
+_M, _D, _MOD = Evidence.MEASURED, Evidence.DERIVED, Evidence.MODELLED
+
+
+def summary(study: Study) -> dict[str, Any]:
+    """Return what ``summary.json`` holds: plain JSON values, None where there is no figure."""
+    verdict = study.verdict
+    names = run_names(study)
+    out = {
+        "format_version": SUMMARY_FORMAT_VERSION,
+        "headline": clean(verdict.headline),
+        "reason": clean(verdict.reason, 1800),
+        "reasons": [{"text": clean(r.text), "target": r.target} for r in verdict.reasons],
+        "caveats": [{"level": c.level, "text": clean(c.text), "target": c.target} for c in verdict.caveats],
+        "not_measured": [clean(text) for text in verdict.not_measured],
+        "runs": [_run(a, name) for a, name in zip(study.analyses, names, strict=True)],
+        "ratio": study.ratio.to_json() if study.ratio else None,
+        "gap": _gap(study.gap) if study.gap else None,
+        "findings": [],
+        "environment": [
+            {"fact": fact, "values": list(values), "differs": differs} for fact, values, differs in environment(study)
+        ],
+    }
+    return _finite(out)  # type: ignore[no-any-return]
+
+
+def run_names(study: Study) -> tuple[str, ...]:
+    """Return one name per run for the ``run`` columns; the same trace given twice gets a number behind its name."""
+    seen: dict[str, int] = {}
+    out = []
+    for a in study.analyses:
+        seen[a.run.name] = seen.get(a.run.name, 0) + 1
+        out.append(a.run.name if seen[a.run.name] == 1 else f"{a.run.name}-{seen[a.run.name]}")
+    return tuple(out)
+
+
+def _run(a: Analysis, name: str) -> dict[str, Any]:
+    t, facts = a.totals, a.run.facts
+    out: dict[str, Any] = {
+        "name": name,
+        "label": clean(a.label),
+        "trace": clean(a.run.trace.name),
+        "gpu": clean(a.device.name) if a.device.type == "cuda" else None,
+        "device": clean(a.device.name),
+        "device_type": a.device.type,
+        "vendor": a.device.vendor,
+        "compute_capability": a.device.compute_capability,
+        "sm_count": a.device.sm_count,
+        "model": clean(facts.model.name) if facts else None,
+        "family": clean(facts.model.family) if facts else None,
+        "parameters": facts.model.parameters if facts else None,
+        "batch_size": facts.settings.batch_size if facts else None,
+        "image_size": facts.settings.image_size if facts else None,
+        "dtype": a.dtype,
+        "steps": a.window.steps,
+        "window": a.window.source,
+        "wall_us": _figure(t.wall_us, "us", _M),
+        "kernel_time_us": _figure(t.kernel_time_us, "us", _M),
+        "kernel_count": _figure(t.kernel_count, "", _M),
+        "copy_us": _figure(t.copy_us, "us", _M),
+        "busy_us": _figure(t.busy_us, "us", _M),
+        "idle_us": _figure(t.idle_us, "us", _M),
+        "dispatch_us": _figure(t.dispatch_us, "us", _M),
+        "classified_pct": _figure(t.classified_pct, "%", _D),
+        "modelled_pct": _figure(t.modelled_pct, "%", _D),
+        "linked_pct": _figure(t.linked_pct, "%", _D),
+        "occupancy_pct": t.occupancy_pct.to_json(),
+        "occupancy_kineto_pct": t.occupancy_kineto_pct.to_json(),
+        "flop": _work(t.flop, "FLOP"),
+        "bytes_compulsory": _work(t.bytes_compulsory, "bytes"),
+        "latency_ms": _latency(a),
+        "kinds": [_kind(row) for row in a.kinds.to_dict("records")],
+        "limits": [{"name": limit.name, **limit.figure.to_json()} for limit in a.limits],
+        "warnings": [clean(text) for text in a.warnings],
+    }
+    memory = facts.memory if facts else None
+    reason = "not recorded in this run" if facts else "a bare trace has none; record a run"
+    found = Quantity(memory.peak_bytes, "bytes", _M, source=clean(memory.kind)) if memory else Quantity.missing("bytes", reason)
+    return out | {"peak_memory_bytes": found.to_json()}
+
+
+def _figure(value: float, unit: str, evidence: Evidence) -> dict[str, Any]:
+    if not math.isfinite(value):
+        return Quantity.missing(unit, "not in this trace").to_json()
+    return Quantity(value, unit, evidence).to_json()
+
+
+def _work(value: float, unit: str) -> dict[str, Any]:
+    """Zero work means that no shapes were recorded, not that nothing was computed."""
+    if not value:
+        return Quantity.missing(unit, "no operator with a work model; record with record_shapes=True").to_json()
+    return Quantity(value, unit, _MOD).to_json()
+
+
+def _latency(a: Analysis) -> dict[str, Any] | None:
+    if a.latency is None:
+        return None
+    median = a.latency.median_ms
+    return {
+        "median": median.value, "low": median.low, "high": median.high, "n": a.latency.n, "unit": "ms",
+        "evidence": median.evidence.value, "processes": a.latency.processes, "spread_pct": a.latency.spread_pct,
+        "traced": a.latency.traced_ms.to_json(), "source": median.source,
+    }  # fmt: skip
+
+
+def _kind(row: dict[Any, Any]) -> dict[str, Any]:
+    return {str(key): str(value) if key == "kind" else float(value) for key, value in row.items()}
+
+
+def _gap(gap: Gap) -> dict[str, Any]:
+    return {
+        "first": clean(gap.first),
+        "second": clean(gap.second),
+        "first_us": gap.first_us,
+        "second_us": gap.second_us,
+        "total_us": gap.total_us,
+        "unexplained_us": gap.unexplained_us,
+        "basis": gap.basis,
+        "parts": [
+            {
+                "kind": part.kind, "term": part.term, "first_us": part.first_us, "second_us": part.second_us,
+                "delta_us": part.delta_us, "evidence": part.evidence.value, "explained": part.explained,
+            }
+            for part in gap.parts
+        ],
+    }  # fmt: skip
+
+
+def _finite(value: Any) -> Any:
+    """Replace NaN and infinity, which JSON has no word for, by None."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_files(study: Study, directory: Path) -> dict[str, Any]:
+    """Write the three files into ``directory`` and return the summary."""
+    found = summary(study)
+    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
+    (directory / "summary.json").write_text(text + "\n", encoding="utf-8")
+    names = run_names(study)
+    kernels = [_kernels(a, name) for a, name in zip(study.analyses, names, strict=True)]
+    _join(kernels, COLUMNS).to_csv(directory / "kernels.csv", index=False, errors="replace")
+    launches = [_launches(a, name) for a, name in zip(study.analyses, names, strict=True)]
+    _join(launches, LAUNCH_COLUMNS).to_csv(
+        directory / "launches.csv.gz", index=False, errors="replace", compression={"method": "gzip", "mtime": 1}
+    )
+    return found
+
+
+def _join(frames: list[pd.DataFrame], columns: tuple[str, ...] | list[str]) -> pd.DataFrame:
+    filled = [frame for frame in frames if len(frame)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(columns))
+
+
+def _kernels(a: Analysis, name: str) -> pd.DataFrame:
+    frame = a.kernels[list(COLUMNS)].assign(run=name)
+    for column in ("time_us",):  # sums of whole nanoseconds: what is behind the third decimal is rounding
+        frame[column] = frame[column].round(3)
+    return frame
+
+
+def _launches(a: Analysis, name: str) -> pd.DataFrame:
+    rows = a.launches[a.launches["category"].isin(("kernel", "operator"))]
+    out = rows.assign(run=name, start_us=_microseconds(rows["start_ns"]), dur_us=_microseconds(rows["dur_ns"]))
+    return out[list(LAUNCH_COLUMNS)]
+
+
+def _microseconds(ns: pd.Series[int]) -> pd.Series[str]:
+    """Return whole nanoseconds as microseconds in text: a float would lose them where the clock counts from 1970."""
+    size, sign = ns.abs(), ns.lt(0).map({True: "-", False: ""})
+    return sign + (size // 1000).astype(str) + "." + (size % 1000).astype(str).str.zfill(3)

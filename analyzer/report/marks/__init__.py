@@ -1,0 +1,1 @@
+"""What the figures draw and their tables list, computed once for both."""

@@ -1,0 +1,131 @@
+"""The marks of the roofline: kernels grouped by operator and shape, and the ceilings they stand under."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from analyzer.report.text import clean, kernel_label, operator_label
+from analyzer.schema.evidence import Evidence
+from analyzer.schema.results import Analysis
+
+MAX_MARKS = 60
+NAMED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One group of kernels. ``time_us`` over the window; ``rank`` is 1.. for the named ones, 0 for the others."""
+
+    run: int
+    name: str
+    kind: str
+    shapes: str
+    calls: int
+    time_us: float
+    share_pct: float
+    flop_per_byte: float
+    tflops: float
+    rank: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """A limit line: GB/s (slanted) or TFLOP/s (flat). ``runs`` are the runs it holds for."""
+
+    name: str
+    value: float
+    unit: str
+    evidence: Evidence
+    runs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """Everything figure 4 shows. ``left_out_pct``: share of each run's kernel time that has no FLOP."""
+
+    marks: tuple[Mark, ...]
+    ceilings: tuple[Ceiling, ...]
+    left_out: tuple[tuple[int, int, float], ...]
+    reasons: tuple[str, ...]
+
+
+def roofline(analyses: tuple[Analysis, ...]) -> Roofline:
+    """Return the marks and ceilings of all runs together, at most MAX_MARKS marks."""
+    marks: list[Mark] = []
+    left_out = []
+    for number, a in enumerate(analyses):
+        counted = a.kernels[(a.kernels["flop"] > 0) & (a.kernels["bytes_compulsory"] > 0) & (a.kernels["time_us"] > 0)]
+        marks += _marks(counted, number, MAX_MARKS // len(analyses))
+        rest = len(a.kernels) - len(counted)
+        total = float(a.kernels["time_us"].sum())
+        share = 100.0 * (1 - float(counted["time_us"].sum()) / total) if total else 0.0
+        left_out.append((number, rest, share))
+    marks.sort(key=lambda mark: -mark.share_pct)
+    ranked = tuple(replace(mark, rank=place if place <= NAMED else 0) for place, mark in enumerate(marks, 1))
+    reasons = tuple(
+        dict.fromkeys(f"{a.label}: {f.figure.source}" for a in analyses for f in a.limits[:2] if f.figure.value is None)
+    )
+    return Roofline(ranked, _ceilings(analyses), tuple(left_out), reasons)
+
+
+def _marks(kernels: pd.DataFrame, run: int, limit: int) -> list[Mark]:
+    if kernels.empty:
+        return []
+    keys = ["kernel", "kind", "op", "shapes", "dtype"]
+    sums = ["calls", "time_us", "share_pct", "flop", "bytes_compulsory"]
+    groups = kernels.groupby(keys, dropna=False, sort=False)[sums].sum().reset_index()
+    groups = groups.sort_values("time_us", ascending=False, kind="stable", ignore_index=True)
+    kinds = groups["kind"].nunique()
+    kept = groups if len(groups) <= limit else groups.head(max(limit - kinds, 1))
+    out = [_mark(row, run) for row in kept.to_dict("records")]
+    if len(kept) < len(groups):
+        rest = groups.iloc[len(kept) :].groupby("kind", sort=False)
+        for kind, rows in rest:
+            total = rows[sums].sum().to_dict()
+            name = f"{len(rows)} smaller {kind}"
+            out.append(_mark({**total, "kernel": name, "kind": kind, "op": "", "shapes": ""}, run))
+    return out
+
+
+def _mark(row: dict[Any, Any], run: int) -> Mark:
+    time, flop = float(row["time_us"]), float(row["flop"])
+    size = float(row["bytes_compulsory"])
+    op = str(row["op"])
+    return Mark(
+        run=run,
+        name=operator_label(op) if op else kernel_label(str(row["kernel"])),
+        kind=str(row["kind"]),
+        shapes=clean(str(row["shapes"]), 90),
+        calls=int(float(row["calls"])),
+        time_us=time,
+        share_pct=float(row["share_pct"]),
+        flop_per_byte=flop / size,
+        tflops=flop / time / 1e6,
+    )
+
+
+def _ceilings(analyses: tuple[Analysis, ...]) -> tuple[Ceiling, ...]:
+    """Return the ceilings of all runs, equal ones once. A datasheet figure that is itself used for floors is not repeated."""
+    found: dict[tuple[str, float, str, Evidence], list[int]] = {}
+    for number, a in enumerate(analyses):
+        seen: set[tuple[float, str]] = set()
+        for fact in a.limits:
+            value = fact.figure.value
+            if value is None or (value, fact.figure.unit) in seen:
+                continue
+            seen.add((value, fact.figure.unit))
+            name = _CEILINGS.get(fact.name, fact.name)
+            found.setdefault((name, value, fact.figure.unit, fact.figure.evidence), []).append(number)
+    return tuple(Ceiling(*key, tuple(runs)) for key, runs in found.items())
+
+
+_CEILINGS = {
+    "bandwidth used for floors": "memory",
+    "matrix peak used for floors": "matrix peak",
+    "DRAM bandwidth, datasheet": "memory",
+    "matrix peak, datasheet": "matrix peak",
+    "vector peak, datasheet": "vector peak",
+}

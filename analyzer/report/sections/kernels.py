@@ -1,0 +1,157 @@
+"""Section "kernels": which kernels matter."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analyzer.format import count, fixed, percent
+from analyzer.metrics.kernels import KEY
+from analyzer.report.blocks import Block, Cell, Head, Notice, Prose, Row, Section, Table, missing, number
+from analyzer.report.marks.time import time_word
+from analyzer.report.text import FULL_NAME_LIMIT, clean, kernel_label, kilobytes_omitted, operator_label
+from analyzer.schema.evidence import Evidence
+from analyzer.schema.results import Analysis, Study
+
+OPEN_ROWS = 20
+MAX_ROWS = 200
+MODELLED, MEASURED, DERIVED = Evidence.MODELLED, Evidence.MEASURED, Evidence.DERIVED
+
+HEADS = (
+    Head("operator · kernel", meaning="operator that launched the kernel, and the kernel's name without its arguments"),
+    Head("kind", meaning="what the kernel does, named by fixed rules from its operator and its own name"),
+    Head("time", "ms", True, MEASURED, "sum of the durations, per step where the trace names steps"),
+    Head("share", "%", True, MEASURED, "of the kernel time of its run"),
+    Head("cum.", "%", True, MEASURED, "cumulative: share of this row and of all longer ones of its run"),
+    Head("calls", "", True, MEASURED, "launches, per step where the trace names steps"),
+    Head("mean", "µs", True, MEASURED, "mean duration of a call, with the standard deviation between the calls"),
+    Head("memory", "GB/s", True, MODELLED, "compulsory bytes over time; a lower bound of the real throughput (GB = 1e9 bytes)"),
+    Head(
+        "of peak",
+        "%",
+        True,
+        MODELLED,
+        "of the bandwidth used for floors; 'cache' where memory alone could not have been so fast",
+    ),
+    Head("rate", "TFLOP/s", True, MODELLED, "FLOP over time; a multiply-add counts 2"),
+    Head("FLOP/byte", "", True, MODELLED, "FLOP over compulsory bytes: arithmetic intensity"),
+    Head(
+        "limit",
+        "",
+        False,
+        MODELLED,
+        "the higher of the compute and the memory floor; 'neither' where it is below a third of the time",
+    ),
+)
+OCCUPANCY = Head(
+    "occupancy", "%", True, DERIVED, "resident warps that registers, shared memory, block and grid allow, of the most possible"
+)
+RUN = Head("run")
+
+
+def section(study: Study, max_rows: int = MAX_ROWS) -> Section:
+    """Return the kernel table of all runs, longest first."""
+    several = len(study.analyses) > 1
+    occupancy = any(a.device.type == "cuda" for a in study.analyses)
+    found = [(time, row) for a in study.analyses for time, row in _rows(a, several, occupancy, max_rows)]
+    gpu = any(a.device.type == "cuda" for a in study.analyses)
+    heading = "Which kernels matter?" if gpu else "Which operators matter?"
+    total = sum(len(a.kernels) for a in study.analyses)
+    if not found:
+        text = (
+            "The trace holds no kernels and no operators that do work, so there is no table; kernels.csv has its header alone."
+        )
+        return Section("kernels", heading, "Kernels", (Notice(text),))
+    found.sort(key=lambda item: -item[0])
+    rows = tuple(row for _, row in found[:max_rows])
+    heads = ((HEADS[0], RUN, *HEADS[1:]) if several else HEADS) + ((OCCUPANCY,) if occupancy else ())
+    caption = f"{count(len(rows))} of {count(total)} rows, longest first; all of them are in kernels.csv"
+    blocks: list[Block] = [Prose(_lead(a), MEASURED) for a in study.analyses if len(a.kernels)]
+    blocks.append(Table("kernel-table", caption, heads, rows, open_rows=OPEN_ROWS, note=_note(gpu)))
+    return Section("kernels", heading, "Kernels", tuple(blocks))
+
+
+def _note(gpu: bool) -> str:
+    what = "" if gpu else " On a CPU the operators stand where kernels stand, each with its own time without its children."
+    return (
+        "Open a name for the whole of it, its shapes, module and launch. Rates are computed from modelled work, so none of "
+        f"them is a counter reading.{what}"
+    )
+
+
+def _lead(a: Analysis) -> str:
+    top = a.kernels["share_pct"].head(5)
+    rows = f"{count(len(top))} of {count(len(a.kernels))} rows" if len(top) > 1 else "one row"
+    return f"{clean(a.label, 60)}: {rows} make up {percent(float(top.sum()))} of the {time_word(a)}."
+
+
+def _rows(a: Analysis, several: bool, occupancy: bool, limit: int) -> list[tuple[float, Row]]:
+    steps = a.window.steps or 1
+    frame = a.kernels.head(limit)
+    spread = _spread(a)
+    rate_places = 2 if a.device.type == "cuda" else 4
+    label = clean(a.label, 60)
+    cumulative = 0.0
+    out = []
+    for position, row in enumerate(frame.to_dict("records")):
+        cumulative += float(row["share_pct"])
+        level = MODELLED if row["evidence"] == MODELLED.value else MEASURED
+        ms = float(row["time_us"]) / 1e3 / steps
+        mean = float(row["mean_us"])
+        cells = [
+            _name(row),
+            *([Cell(label)] if several else []),
+            Cell(str(row["kind"]), chip=str(row["kind"])),
+            number(ms, 3),
+            number(float(row["share_pct"]), 1),
+            number(min(cumulative, 100.0), 1),
+            Cell(_calls(float(row["calls"]) / steps), float(row["calls"]) / steps),
+            Cell(_mean(mean, spread[position]), mean, MEASURED),
+            Cell("cache", math.inf, level) if row["from_cache"] else number(float(row["dram_gbps"]), 1, level),
+            Cell("cache", math.inf, level) if row["from_cache"] else number(float(row["dram_pct_of_peak"]), 1, level),
+            number(float(row["tflops"]), rate_places, level),
+            number(float(row["flop_per_byte"]), 2, level),
+            Cell(str(row["bound"]), evidence=level) if row["bound"] else missing(),
+        ]
+        if occupancy:
+            cells.append(number(float(row["occupancy_pct"]), 1, DERIVED))
+        out.append((ms, Row(tuple(cells), run=label, kind=str(row["kind"]))))
+    return out
+
+
+def _calls(value: float) -> str:
+    return count(value) if value == int(value) else fixed(value, 1)
+
+
+def _mean(mean: float, spread: float) -> str:
+    places = 0 if mean >= 1000 else 1 if mean >= 10 else 2
+    return f"{fixed(mean, places)} ± {fixed(spread, places)}" if math.isfinite(spread) else fixed(mean, places)
+
+
+def _spread(a: Analysis) -> list[float]:
+    """Return the standard deviation of the durations of each row of ``kernels``, NaN for a single call."""
+    rows = a.launches[a.launches["category"].isin(("kernel", "operator"))]
+    deviation = rows.groupby(KEY, dropna=False, sort=False)["dur_ns"].std().div(1e3).rename("spread").reset_index()
+    merged = a.kernels[KEY].merge(deviation, on=KEY, how="left") if len(rows) else pd.DataFrame({"spread": []})
+    found = merged["spread"].to_numpy(np.float64)
+    return [float(v) for v in found] if len(found) == len(a.kernels) else [math.nan] * len(a.kernels)
+
+
+def _name(row: dict[Any, Any]) -> Cell:
+    kernel, op = str(row["kernel"]), str(row["op"])
+    short = kernel_label(kernel)
+    text = f"{operator_label(op)} · {short}" if op and op != kernel else operator_label(kernel)
+    detail = [("name", clean(kernel, FULL_NAME_LIMIT) + kilobytes_omitted(kernel))]
+    for title, key in (("shapes", "shapes"), ("module", "module"), ("type", "dtype"), ("grid", "grid"), ("block", "block")):
+        if row[key]:
+            detail.append((title, clean(str(row[key]), 300)))
+    for title, key in (("registers", "registers"), ("shared bytes", "shared_bytes"), ("waves", "waves")):
+        value = float(row[key])
+        if math.isfinite(value):
+            detail.append((title, fixed(value, 2) if key == "waves" else count(value)))
+    if row["occupancy_limit"]:
+        detail.append(("occupancy limited by", str(row["occupancy_limit"])))
+    return Cell(clean(text, 96), remark=clean(str(row["shapes"]), 46), detail=tuple(detail))

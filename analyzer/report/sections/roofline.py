@@ -1,0 +1,104 @@
+"""Section "roofline": what limits each kernel."""
+
+from __future__ import annotations
+
+from analyzer.format import count, counted, percent
+from analyzer.report.blocks import Block, Cell, Figure, Head, Notice, Prose, Row, Section, Table, missing, number
+from analyzer.report.figures.roofline import roofline as draw_roofline
+from analyzer.report.marks.roofline import NAMED, Roofline, roofline
+from analyzer.report.marks.time import time_word
+from analyzer.report.text import clean
+from analyzer.schema.evidence import Evidence
+from analyzer.schema.results import Analysis, Study
+
+HOW = (
+    "Right is more arithmetic per byte, up is faster. Under the slanted line memory bounds the rate, under the flat line "
+    "arithmetic does; the distance to the line is what is left. Area is the share of the run's time. Marks are hollow because "
+    "their bytes are modelled: each tensor read or written once."
+)
+
+
+def section(study: Study) -> Section:
+    """Return the roofline with what limits the kernels of each run in words."""
+    data = roofline(study.analyses)
+    labels = tuple(clean(a.label, 60) for a in study.analyses)
+    blocks: list[Block] = [Prose(text, Evidence.MODELLED) for a in study.analyses if (text := _bounds(a))]
+    if not data.marks:
+        blocks.append(
+            Notice(
+                "No roofline: no kernel of this trace has known FLOP and bytes. They need operator shapes; record with "
+                "record_shapes=True, or with analyzer, which does."
+            )
+        )
+        return Section("roofline", "What limits each kernel?", "Limits", tuple(blocks))
+    if data.reasons:
+        blocks.append(Notice(f"Without ceilings for {'; '.join(clean(reason) for reason in data.reasons)}."))
+    title = "Achieved rate against arithmetic intensity"
+    figure = Figure("fig4", title, HOW, draw_roofline(data, labels, title), _table(data, labels), _caption(data, labels))
+    return Section("roofline", "What limits each kernel?", "Limits", (*blocks, figure))
+
+
+def _bounds(a: Analysis) -> str:
+    """Return the shares of the kernel time by bound, empty where no kernel has one."""
+    total = float(a.kernels["time_us"].sum())
+    known = a.kernels[a.kernels["bound"] != ""]
+    if known.empty or not total:
+        return ""
+    shares = known.groupby("bound")["time_us"].sum() / total * 100
+    words = {"compute": "by compute", "memory": "by memory", "neither": "by neither"}
+    named = [f"{percent(float(shares[name]))} {text}" for name, text in words.items() if name in shares]
+    named[0] = named[0].replace(" by", f" of the {time_word(a)} is limited by", 1)
+    rest = 100 - float(shares.sum())
+    tail = f"; {percent(rest)} has no floor" if rest >= 0.1 else ""
+    return (
+        f"{clean(a.label, 60)}: {', '.join(named)}{tail}. The higher floor names the limit, if it is at least a "
+        "third of the time."
+    )
+
+
+def _caption(data: Roofline, labels: tuple[str, ...]) -> str:
+    parts = [
+        f"{labels[run]} {counted(rows, 'row', 'rows')} of kernels.csv, {percent(share)} of the time"
+        if rows
+        else f"{labels[run]} none"
+        for run, rows, share in data.left_out
+    ]
+    above = sum(1 for m in data.marks if _above_memory(data, m.run, m.flop_per_byte, m.tflops))
+    lie = "mark lies above its" if above == 1 else "marks lie above their"
+    note = f" {count(above)} {lie} memory line: the bytes came from a cache, or the measured line is too low." if above else ""
+    named = f"The {min(NAMED, len(data.marks))} largest are named; numbers refer to the table."
+    return f"Left out, because they have no FLOP: {'; '.join(parts)}.{note} {named}"
+
+
+def _above_memory(data: Roofline, run: int, intensity: float, tflops: float) -> bool:
+    roofs = [c.value for c in data.ceilings if c.unit == "GB/s" and run in c.runs]
+    return bool(roofs) and tflops * 1e3 > max(roofs) * intensity
+
+
+def _table(data: Roofline, labels: tuple[str, ...]) -> Table:
+    rows = []
+    for place, mark in enumerate(data.marks, 1):
+        cells = (
+            Cell(str(place), float(place)),
+            Cell(labels[mark.run]),
+            Cell(mark.name),
+            Cell(mark.kind, chip=mark.kind),
+            Cell(mark.shapes) if mark.shapes else missing(),
+            Cell(count(mark.calls), float(mark.calls)),
+            number(mark.share_pct, 1),
+            number(mark.flop_per_byte, 2, Evidence.MODELLED),
+            number(mark.tflops * 1e3, 1, Evidence.MODELLED),
+        )
+        rows.append(Row(cells))
+    heads = (
+        Head("#", "", True),
+        Head("run"),
+        Head("operator or kernel"),
+        Head("kind"),
+        Head("input shapes"),
+        Head("calls", "", True),
+        Head("share of time", "%", True, Evidence.MEASURED),
+        Head("FLOP per byte", "", True, Evidence.MODELLED),
+        Head("achieved", "GFLOP/s", True, Evidence.MODELLED),
+    )
+    return Table("roofline-table", "The marks of the roofline, largest share of time first", heads, tuple(rows))

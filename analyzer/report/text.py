@@ -1,0 +1,59 @@
+"""Names from traces and run directories made fit to be shown: no control characters, no home paths, bounded length."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+NAME_LIMIT = 72
+FULL_NAME_LIMIT = 900
+SENTENCE_LIMIT = 900
+
+_UNSAFE = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
+_HOME = re.compile(
+    r"(?:/(?:home|Users)/[^/\s\"',\]]+|/root|~|[A-Za-z]:\\Users\\[^\\\s]+)(?=[/\\])(?:[/\\][^/\\\s\"',\]=]+)*[/\\]"
+)
+
+
+def clean(text: str, limit: int = SENTENCE_LIMIT) -> str:
+    """Return ``text`` without control, bidi and invisible characters and without home paths, cut to ``limit`` characters."""
+    head = text[: 4 * limit + 64]
+    kept = "".join(" " if c in "\n\t\r" else c for c in head if c in "\n\t\r" or unicodedata.category(c) not in _UNSAFE)
+    kept = re.sub(r" {2,}", " ", _HOME.sub("…/", kept)).strip()
+    return kept if len(kept) <= limit else f"{kept[: limit - 1].rstrip()}…"
+
+
+def kernel_label(name: str, limit: int = NAME_LIMIT) -> str:
+    """Return a kernel's name without return type, template arguments, parameters and namespaces of PyTorch."""
+    text = clean(name, 4 * FULL_NAME_LIMIT)
+    plain = _outside_brackets(text.replace("(anonymous namespace)::", "").replace("{lambda", ""))
+    plain = re.sub(r"^(void|auto|float|int)\s+", "", plain).removeprefix("at::native::").strip(" :")
+    *outer, last = plain.split("::")
+    if outer and len(last) < 10:
+        last = f"{outer[-1]}::{last}"
+    return clean(last or text, limit)
+
+
+def _outside_brackets(text: str) -> str:
+    """Return ``text`` up to its parameter list, without anything in angle brackets."""
+    depth, out = 0, []
+    for char in text:
+        if char == "<":
+            depth += 1
+        elif char == ">":
+            depth = max(depth - 1, 0)
+        elif char == "(" and not depth:
+            break
+        elif not depth:
+            out.append(char)
+    return "".join(out)
+
+
+def operator_label(op: str) -> str:
+    """Return an operator's name without its namespace."""
+    return clean(op.removeprefix("aten::"), NAME_LIMIT)
+
+
+def kilobytes_omitted(text: str, limit: int = FULL_NAME_LIMIT) -> str:
+    """Return a remark on a name that is too long to be shown whole, else nothing."""
+    return f" (first {limit} of {len(text)} characters; whole in kernels.csv)" if len(text) > limit else ""
