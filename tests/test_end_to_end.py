@@ -21,7 +21,7 @@ from analyzer.trace.rundir import open_run, read_facts
 
 SMALL = [
     "vit=vit_tiny_patch16_224", "cnn=resnet18", "image_size=64", "iterations=10", "traced_steps=3", "threads=1",
-    "warmup_max_s=5", "device=cpu",
+    "warmup_max_s=5", "device=cpu", "repeats=1",
 ]  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def resolve(settings: CaptureSettings) -> Resolved:
     elif on_gpu and torch.cuda.get_device_capability(device) < (8, 0) and torch.version.hip is None:
         dtype = "float16"
         notes.append("float16 instead of bfloat16, which this device has no units for; name another with dtype=")
-    preset_iterations = 30 if on_gpu else 20
+    preset_iterations = 30 if on_gpu else 12
     return Resolved(
         device=device,
         batch_size=settings.batch_size if settings.batch_size is not None else (32 if on_gpu else 1),

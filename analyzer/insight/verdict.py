@@ -33,10 +33,11 @@ def place(a: Analysis) -> str:
 
 def clearly_different(ratio: Quantity) -> bool:
     """Tell whether a ratio differs from 1 by more than 2 % and its interval leaves 1 out."""
-    if ratio.value is None:
-        return False
-    inside = ratio.low is not None and ratio.high is not None and ratio.low <= 1 <= ratio.high
-    return not inside and abs(ratio.value - 1) >= NO_DIFFERENCE
+    return ratio.value is not None and not _interval_holds_one(ratio) and abs(ratio.value - 1) >= NO_DIFFERENCE
+
+
+def _interval_holds_one(ratio: Quantity) -> bool:
+    return ratio.low is not None and ratio.high is not None and ratio.low <= 1 <= ratio.high
 
 
 def say_pair(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> Verdict:
@@ -88,8 +89,8 @@ def by_kind(gap: Gap) -> list[tuple[str, float, float]]:
 def _reason(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> str:
     host = _host_bound(a, b)
     if ratio is not None and not clearly_different(ratio):
-        size = milliseconds(abs(gap.total_us))
-        return f"{host}The medians differ by {size} per batch: below 2 %, or within the spread of the iterations."
+        why = "which is within their spread" if _interval_holds_one(ratio) else "less than 2 %"
+        return f"{host}The medians differ by {milliseconds(abs(gap.total_us))} per batch, {why}."
     longer, sign = _direction(gap)
     first, *more = [(kind, milliseconds(sign * delta)) for kind, delta, _ in by_kind(gap)[:2]] or [("nothing", "0 ms")]
     parts = f"{first[0]} accounts for {first[1]}" + "".join(f" and {kind} for {size}" for kind, size in more)

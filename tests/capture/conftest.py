@@ -40,6 +40,7 @@ def small(tmp_path: Path) -> CaptureSettings:
         image_size=64,
         iterations=2,
         traced_steps=3,
+        repeats=1,
         warmup_max_s=0.2,
         warmup_min_iterations=1,
         threads=1,

@@ -19,7 +19,7 @@ CPU = CaptureSettings(device="cpu")
 
 def test_cpu_presets() -> None:
     found = resolve(CPU)
-    assert (found.batch_size, found.dtype, found.image_size, found.iterations) == (1, "float32", 224, 20)
+    assert (found.batch_size, found.dtype, found.image_size, found.iterations) == (1, "float32", 224, 12)
 
 
 def test_cuda_presets(monkeypatch: pytest.MonkeyPatch) -> None:
