@@ -11,7 +11,7 @@ PROFILER_SLOWDOWN = 1.10
 SPREAD_PCT = 10.0
 IDLE_PCT = 20.0
 UNCLASSIFIED_PCT = 5.0
-BEATEN = 1.03
+BEATEN = 1.10
 HELD_DOWN = {
     0x4: "power cap",
     0x8: "hardware slowdown",

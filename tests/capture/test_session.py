@@ -34,6 +34,8 @@ def steps_of(trace: dict[str, Any]) -> list[list[str]]:
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("recorded")
     settings = CaptureSettings(
+        repeats=1,
+        traced_steps=3,
         device="cpu",
         image_size=64,
         iterations=2,

@@ -42,7 +42,7 @@ def waterfall(gap: Gap, steps: tuple[Step, ...], intervals: tuple[tuple[float, f
         for row, step in enumerate(steps, 1):
             _step(axes, step, row, factor)
         _connect(axes, gap, steps, factor)
-        _label(axes, gap, steps, factor, unit)
+        _label(axes, gap, intervals, steps, factor, unit)
         _frame(axes, gap, steps, factor, unit)
         _legend(figure, {term for step in steps for term, _ in step.terms})
 
@@ -96,17 +96,18 @@ def _connect(axes: Axes, gap: Gap, steps: tuple[Step, ...], factor: float) -> No
         axes.plot([end / factor, end / factor], [row - 0.31, row + 1.31], color=colour("muted"), linewidth=0.6, zorder=0.5)
 
 
-def _label(axes: Axes, gap: Gap, steps: tuple[Step, ...], factor: float, unit: str) -> None:
+def _label(
+    axes: Axes, gap: Gap, intervals: tuple[tuple[float, float] | None, ...], steps: tuple[Step, ...], factor: float, unit: str
+) -> None:
     low, high = _span(gap, steps)
     pad = (high - (low if is_zoomed(gap, steps) else 0)) / factor * 0.012
     for row, step in enumerate(steps, 1):
         share = f" · {percent(100 * step.delta_us / gap.total_us)}" if gap.total_us else ""
         right = max(step.start_us, step.end_us, step.start_us + step.terms[0][1] if step.terms else 0.0) / factor
         axes.text(right + pad, row, f"{_signed(step.delta_us / factor, unit)}{share}", va="center", fontsize=8)
-    for row, value in ((0, gap.second_us), (len(steps) + 1, gap.first_us)):
-        axes.text(
-            value / factor + 4 * pad, row, f"{digits(value / factor)} {unit}", va="center", fontsize=8.5, fontweight="bold"
-        )
+    for row, value, interval in ((0, gap.second_us, intervals[1]), (len(steps) + 1, gap.first_us, intervals[0])):
+        right = max(value, interval[1] if interval else value) / factor
+        axes.text(right + pad, row, f"{digits(value / factor)} {unit}", va="center", fontsize=8.5, fontweight="bold")
 
 
 def _signed(value: float, unit: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from analyzer.format import MISSING, digits, interval, marked, milliseconds, percent, quantity, scaled, size, times
-from analyzer.insight.verdict import idle_pct
+from analyzer.insight.verdict import clearly_different, idle_pct
 from analyzer.report.blocks import Reading, Tile
 from analyzer.report.text import clean
 from analyzer.schema.evidence import Evidence
@@ -30,6 +30,13 @@ class Masthead:
     not_measured: tuple[str, ...]
 
 
+def _reasons_title(study: Study) -> str:
+    if study.gap is None:
+        return "Largest parts"
+    unclear = study.ratio is not None and not clearly_different(study.ratio)
+    return "Where they differ all the same" if unclear else "Largest parts of the gap"
+
+
 def masthead(study: Study, sections: Mapping[str, str]) -> Masthead:
     """Return the masthead. ``sections``: id and short name of those that the page has; links to others are dropped."""
     verdict = study.verdict
@@ -40,7 +47,7 @@ def masthead(study: Study, sections: Mapping[str, str]) -> Masthead:
         headline=headline,
         reason=clean(verdict.reason, 1800),
         tiles=tuple(tile for tile in _tiles(study) if tile is not None),
-        reasons_title="Largest parts of the gap" if study.gap else "Largest parts",
+        reasons_title=_reasons_title(study),
         reasons=tuple((clean(r.text), r.target if r.target in sections else "") for r in verdict.reasons),
         caveats=tuple(
             (c.level, clean(c.text), c.target if c.target in sections else "", sections.get(c.target, ""))
