@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from own_processes import children
 
 from analyzer.capture import calibrate, latency, operands, profiler, repeats, session
 from analyzer.progress import Reporter
@@ -184,7 +184,7 @@ def test_an_interrupt_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         session.capture(cnn, dataclasses.replace(small, repeats=2), reporter)
     assert list(small.out_root.iterdir()) == []
-    assert not psutil.Process().children(recursive=True)
+    assert not children()
 
 
 def test_an_interrupt_inside_a_traced_step(
@@ -224,4 +224,4 @@ def test_an_interrupt_during_a_repeat_ends_its_process(
         session.capture(cnn, dataclasses.replace(small, repeats=2), reporter)
     assert asked
     assert list(small.out_root.iterdir()) == []
-    assert not psutil.Process().children(recursive=True)
+    assert not children()

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from fake_nvml import FakeNvml
+from own_processes import children
 
 from analyzer.capture import processes, sampler
 from analyzer.capture.nvml import NvmlReader
@@ -20,12 +21,6 @@ from analyzer.capture.sampler import ProcessReader, sample_until, summary
 from analyzer.capture.telemetry import sampled
 
 NO_DRIVER = not Path("/proc/driver/nvidia").exists()
-
-
-def children() -> list[psutil.Process]:
-    """The children that are ours; a browser of other tests may share this process."""
-    found = psutil.Process().children(recursive=True)
-    return [child for child in found if any("analyzer.capture" in part for part in child.cmdline())]
 
 
 def test_samples_of_this_process(tmp_path: Path) -> None:
