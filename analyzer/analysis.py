@@ -42,12 +42,12 @@ def analyze(source: str | Path) -> Analysis:
     calls, warnings = _operator_calls(run, trace, linked)
     names = trace.ops["name"].astype(str).tolist()
 
-    launches = classify_launches(linked.launches, calls, linked.parents, names)
-    launches = add_work(launches, calls, linked.parents, names)
+    launches = classify_launches(linked.launches, calls, linked.ops, names)
+    launches = add_work(launches, calls, linked.ops, names)
     limits = _limits(run, device)
     launches = add_floors(launches, limits)
     launches = add_occupancy(launches, device)
-    window = choose_window(linked, run.facts.settings.traced_steps if run.facts else None)
+    window = choose_window(linked)
     launches = add_exclusive(launches, linked)
 
     dtype = run.facts.settings.dtype if run.facts else _main_dtype(launches)
@@ -101,7 +101,8 @@ def _operator_calls(run: Run, trace: Trace, linked: Linked) -> tuple[list[OpCall
     columns = ("name", "dims", "types", "strides", "concrete")
     calls = [parse_call(*row) for row in zip(*(trace.ops[c].astype(str) for c in columns), strict=True)]
     if run.ops is None:
-        return calls, ()
+        missing = ("ops.json.gz is missing, so bytes come from the shapes of inputs, without strides and outputs",)
+        return calls, missing if run.facts else ()
     exact = match_exact(trace.ops, read_calls(run.ops), linked.steps)
     missed = sum(1 for _, start, end in linked.steps if not _any_exact(trace, exact, start, end))
     warnings = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 import json
+import math
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 from hydra import main as hydra_main
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -26,6 +28,7 @@ from analyzer.usage import usage
 
 _HELP_HINT = "`analyzer --help` lists the groups, the settings and their values"
 _exit_code = 0
+_job_began = False
 
 
 def main() -> None:
@@ -50,8 +53,8 @@ def main() -> None:
         sys.exit(EXIT_FAILED)
     except AnalyzerError as error:
         _fail(error)
-    except (HydraException, OmegaConfBaseException) as error:
-        if user_wants_traceback:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if user_wants_traceback or _job_began:
             raise
         _fail(_explain(error))
     sys.exit(_exit_code)
@@ -71,16 +74,24 @@ def _config_dir() -> str:
 @hydra_main(version_base="1.3", config_path=_config_dir(), config_name="config")
 def _app(config: DictConfig) -> int:
     """Run one job. A failure in a sweep is told when it happens, and the other jobs still run."""
-    global _exit_code  # noqa: PLW0603  Hydra drops what the job function returns
+    global _exit_code, _job_began  # noqa: PLW0603  Hydra drops what the job function returns
+    _job_began = True
     try:
-        code = _run(read_settings(config, _choices(), _command()))
+        settings = read_settings(config, _choices(), _command())
+        sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        if sweep and settings.out is not None:
+            raise ConfigError("out= names one report, a sweep writes several", "leave out= away, or set reports=DIR")
+        code = _run(settings, sweep=sweep)
     except AnalyzerError as error:
         code = _report_failure(error)
+    except (OSError, MemoryError) as error:
+        what = error.strerror or str(error) if isinstance(error, OSError) else "out of memory"
+        code = _report_failure(AnalyzerError(what, "a path that is too long, a full disk or too little memory stops a run"))
     _exit_code = max(_exit_code, code)
     return code
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, *, sweep: bool = False) -> int:
     from analyzer import tasks
     from analyzer.progress import Reporter
 
@@ -91,7 +102,9 @@ def _run(settings: Settings) -> int:
         print(f"analyzer: interrupted during: {reporter.current}", file=sys.stderr)
         print("hint: finished run directories are kept, the unfinished one is gone", file=sys.stderr)
         raise
-    _print(json.dumps(outcome.document, indent=2, ensure_ascii=False) if settings.json else "\n".join(outcome.lines))
+    # the jobs of a sweep print one document a line, so that a reader can tell them apart
+    document = json.dumps(outcome.document, indent=None if sweep else 2, ensure_ascii=False) if settings.json else ""
+    _print(document or "\n".join(outcome.lines))
     if settings.strict and outcome.not_measured:
         for line in outcome.not_measured:
             print(f"analyzer: strict=true: {line}", file=sys.stderr)
@@ -127,20 +140,28 @@ def read_settings(config: DictConfig, choices: dict[str, str], command: tuple[st
     """
     try:
         values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        return _settings(values, choices, command)
     except OmegaConfBaseException as error:
         raise _explain(error) from error
+    except (KeyError, TypeError) as error:
+        raise ConfigError(
+            f"a setting is missing or of another shape: {error}", "leave the settings in place, without ~"
+        ) from error
+
+
+def _settings(values: dict[str, Any], choices: dict[str, str], command: tuple[str, ...]) -> Settings:
     capture = CaptureSettings(
         device=_text(values, "device"),
         batch_size=_number(values, "batch_size", int, minimum=1),
         image_size=_number(values, "image_size", int, minimum=1),
         dtype=values["dtype"] and _text(values, "dtype"),
-        iterations=_number(values, "iterations", int, minimum=1),
-        traced_steps=_number(values, "traced_steps", int, minimum=1) or 3,
-        repeats=_number(values, "repeats", int, minimum=1) or 1,
-        warmup_max_s=_number(values, "warmup_max_s", float, minimum=0) or 0.0,
+        iterations=_number(values, "iterations", int, minimum=10),
+        traced_steps=_required(values, "traced_steps", int, minimum=3),
+        repeats=_required(values, "repeats", int, minimum=1),
+        warmup_max_s=_required(values, "warmup_max_s", float, minimum=0),
         threads=_number(values, "threads", int, minimum=1),
-        seed=_number(values, "seed", int) or 0,
-        sample_period_s=_number(values, "sample_period_s", float, minimum=0.01) or 0.1,
+        seed=_required(values, "seed", int, minimum=0),
+        sample_period_s=_required(values, "sample_period_s", float, minimum=0.01),
         calibrate=_one_of(values, "calibrate", ("auto", "force", "off")),
         out_root=Path(_text(values, "traces")),
         command=command,
@@ -152,7 +173,7 @@ def read_settings(config: DictConfig, choices: dict[str, str], command: tuple[st
         capture=capture,
         runs=_runs(values["runs"]),
         reports=Path(_text(values, "reports")),
-        out=Path(str(values["out"])) if values["out"] is not None else None,
+        out=Path(_text(values, "out")) if values["out"] is not None else None,
         json=_flag(values, "json"),
         dry_run=_flag(values, "dry_run"),
         strict=_flag(values, "strict"),
@@ -190,9 +211,15 @@ def _number(values: dict[str, Any], key: str, kind: type[int] | type[float], min
     wanted = "a whole number" if kind is int else "a number"
     if isinstance(value, bool) or not isinstance(value, (int, kind)):
         raise ConfigError(f"{key} must be {wanted}, not {value!r}", f"for example {key}=8")
-    if minimum is not None and not value >= minimum:
-        raise ConfigError(f"{key} must be at least {minimum}, not {value}", f"for example {key}={max(int(minimum), 1)}")
+    if not math.isfinite(value) or (minimum is not None and value < minimum):
+        raise ConfigError(f"{key} must be at least {minimum}, not {value}", f"for example {key}={minimum or 1}")
     return kind(value)
+
+
+def _required(values: dict[str, Any], key: str, kind: type[int] | type[float], minimum: float) -> Any:
+    if values[key] is None:
+        raise ConfigError(f"{key} has no preset, so it cannot be null", f"for example {key}={minimum or 1}")
+    return _number(values, key, kind, minimum)
 
 
 def _one_of(values: dict[str, Any], key: str, allowed: tuple[str, ...]) -> str:
@@ -206,7 +233,10 @@ def _one_of(values: dict[str, Any], key: str, allowed: tuple[str, ...]) -> str:
 def _runs(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
-    return tuple(map(str, value)) if isinstance(value, list) else (str(value),)
+    found = value if isinstance(value, list) else [value]
+    if not found or not all(isinstance(text, str) and text for text in found):
+        raise ConfigError(f"runs= must name paths, not {value!r}", "give a run directory, a trace file, a list or a glob")
+    return tuple(found)
 
 
 # --- errors ------------------------------------------------------------------------------------------------------------

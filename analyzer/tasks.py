@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from analyzer.trace.rundir import NewDirectory
 
 MAX_RUNS = 6
+REPORT_FILES = {"index.html", "summary.json", "kernels.csv", "launches.csv.gz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,14 @@ class Outcome:
 
 
 def run(settings: Settings, reporter: Reporter) -> Outcome:
-    """Run the task that ``settings`` names."""
+    """Run the task that ``settings`` names.
+
+    Raises:
+        ConfigError: runs= was given to a task that takes none.
+    """
+    if settings.runs and settings.task not in TAKES_RUNS:
+        hint = f"runs= belongs to {' and '.join(f'task={name}' for name in TAKES_RUNS)}"
+        raise ConfigError(f"task={settings.task} takes no runs=", hint)
     return TASKS[settings.task](settings, reporter)
 
 
@@ -73,6 +81,8 @@ def calibrate(settings: Settings, reporter: Reporter) -> Outcome:
     from analyzer.format import digits
 
     resolved = resolve(settings.capture)
+    if settings.dry_run:
+        return Outcome([f"would measure copy bandwidth and matmul rate of {resolved.device} for {resolved.dtype}"], {})
     with reporter.stage(f"calibrate {resolved.device}") as stage:
         found = measure(resolved, device_facts(resolved.device), versions())
         stage.note = found.origin
@@ -97,11 +107,13 @@ def doctor(settings: Settings, reporter: Reporter) -> Outcome:
 
 def tensorboard(settings: Settings, reporter: Reporter) -> Outcome:
     """Write a log directory that TensorBoard's profiler plugin opens."""
-    from analyzer.report.tensorboard import MARKER, write_logdir
+    from analyzer.report.tensorboard import is_logdir, write_logdir
 
     runs = expand_runs(settings.runs)
+    if settings.dry_run:
+        return Outcome([f"would write a log directory from: {', '.join(map(str, runs))}"], {"runs": [str(r) for r in runs]})
     stage = reporter.stage("write log directory", len(runs))
-    with _report_directory(settings, "tensorboard", marker=MARKER) as directory, stage as bar:
+    with _report_directory(settings, "tensorboard", is_logdir) as directory, stage as bar:
         found = write_logdir(runs, directory.path, bar.advance)
     final = directory.final
     lines = [f"{f.worker}: {f.kernels} kernels, {f.operators} operators as the plugin reads them" for f in found]
@@ -116,6 +128,9 @@ TASKS: dict[str, Callable[[Settings, Reporter], Outcome]] = {
     "doctor": doctor,
     "tensorboard": tensorboard,
 }
+
+
+TAKES_RUNS = ("report", "tensorboard")
 
 
 # --- shared pieces -------------------------------------------------------------------------------------------------------
@@ -139,18 +154,24 @@ def expand_runs(given: tuple[str, ...]) -> list[Path]:
         if not usable:
             raise ConfigError(f"no run or trace matches {text}", "run `analyzer` to record one")
         found += usable
-    return list(dict.fromkeys(found))
+    return found
+
+
+def _is_report(directory: Path) -> bool:
+    return {entry.name for entry in directory.iterdir()} == REPORT_FILES
 
 
 def _short_name(run: Path) -> str:
     return run.name.split(".")[0][:60]
 
 
-def _report_directory(settings: Settings, name: str, marker: str = "summary.json") -> AbstractContextManager[NewDirectory]:
+def _report_directory(
+    settings: Settings, name: str, is_ours: Callable[[Path], bool] | None = None
+) -> AbstractContextManager[NewDirectory]:
     from analyzer.trace.rundir import exact_directory, new_directory
 
     if settings.out is not None:
-        return exact_directory(settings.out, marker)
+        return exact_directory(settings.out, is_ours or _is_report)
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return new_directory(settings.reports, f"{stamp}-{name}")
 

@@ -73,6 +73,8 @@ def test_every_model_file_is_named_by_its_model(name: str) -> None:
         ("batch_size=abc", "whole number"), ("batch_size=0", "at least 1"), ("batch_size=1.5", "whole number"),
         ("image_size=-3", "at least 1"), ("json=maybe", "true or false"), ("calibrate=sometimes", "one of"),
         ("device=null", "must be text"), ("sample_period_s=0", "at least"), ("repeats=0", "at least 1"),
+        ("iterations=9", "at least 10"), ("traced_steps=2", "at least 3"), ("seed=null", "no preset"), ("out=[a,b]", "must be text"),
+        ("out=", "must be text"), ("runs=[]", "must name paths"), ("~device", "missing"), ("~vit.name", "missing"),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(override: str, says: str) -> None:
@@ -84,7 +86,7 @@ def test_values_out_of_range_are_refused(override: str, says: str) -> None:
 def test_the_command_that_is_recorded_names_no_place(tmp_path: Path) -> None:
     code = (
         "from analyzer import cli; import sys; sys.argv=['analyzer','dry_run=true','out=/secret/x','batch_size=2'];"
-        "cli._run=lambda s: print(s.capture.command) or 0; cli.main()"
+        "cli._run=lambda s, sweep: print(s.capture.command) or 0; cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "batch_size=2" in done.stdout
@@ -121,6 +123,9 @@ def test_help_names_every_group_and_setting_and_imports_nothing_heavy(tmp_path: 
         (["task=report", "runs=nothing"], "no run or trace at nothing"),
         (["task=report", "runs=none/*"], "no run or trace matches"),
         (["vit=none", "cnn=none"], "nothing to run"),
+        (["runs=traces/X"], "takes no runs="),
+        (["vit=null"], "must be a string"),
+        (["task=report", "runs=" + "a" * 5000], "too long"),
     ],
 )
 def test_mistakes_get_one_line_and_a_hint(tmp_path: Path, args: list[str], says: str) -> None:
@@ -167,6 +172,39 @@ def test_json_prints_the_summary_alone(tmp_path: Path) -> None:
     printed = json.loads(done.stdout)
     assert printed == json.loads((tmp_path / "r" / "summary.json").read_text())
     assert printed["runs"][0]["kernel_count"]["value"] == 2
+
+
+def test_a_sweep_with_json_prints_one_document_a_line_and_refuses_out(tmp_path: Path) -> None:
+    for name in "ab":
+        traces.write(tmp_path / f"{name}.json", traces.document(traces.gpu_step()))
+    done = run("-m", "task=report", "runs=a.json,b.json", "json=true", cwd=tmp_path)
+    assert [json.loads(line)["runs"][0]["name"] for line in done.stdout.splitlines()] == ["a", "b"]
+    refused = run("-m", "task=report", "runs=a.json,b.json", "out=one", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "a sweep writes several" in refused.stderr
+    assert not (tmp_path / "one").exists()
+
+
+def test_out_never_replaces_what_is_not_a_report(tmp_path: Path) -> None:
+    traces.write(tmp_path / "t.json", traces.document(traces.gpu_step()))
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "summary.json").write_text("{}")
+    (mine / "thesis.txt").write_text("precious")
+    assert_one_line_and_hint(run("task=report", "runs=t.json", "out=mine", cwd=tmp_path), tmp_path, "other files")
+    assert (mine / "thesis.txt").read_text() == "precious"
+    for _ in range(2):
+        assert run("task=report", "runs=t.json", "out=report", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("task", ["report", "tensorboard", "calibrate"])
+def test_a_dry_run_writes_nothing(tmp_path: Path, task: str) -> None:
+    trace = traces.write(tmp_path / "t.json", traces.document(traces.gpu_step()))
+    given = [] if task == "calibrate" else [f"runs={trace.name}"]
+    done = run(f"task={task}", "dry_run=true", *given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("would ")
+    assert [p.name for p in tmp_path.iterdir()] == ["t.json"]
 
 
 def test_strict_ends_with_3_and_still_writes_the_report(tmp_path: Path) -> None:

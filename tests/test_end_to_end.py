@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +16,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analyzer.analysis import analyze, pair
+from analyzer.analysis import analyze, pair, study
+from analyzer.errors import TraceError
 from analyzer.metrics.work import work_of
 from analyzer.trace.calls import exact_call, read_calls
 from analyzer.trace.rundir import open_run, read_facts
@@ -132,6 +135,42 @@ def test_nothing_names_this_machine_or_its_user(finished: tuple[Path, str]) -> N
         data = file.read_bytes()
         text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode(errors="replace")
         assert not [s for s in secrets if len(s) > 3 and s in text], file.name
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("run.json", r'"value": [0-9.e+-]+', '"value": 0'), ("run.json", r'"batch_size": \d+', '"batch_size": -3'),
+        ("run.json", r'"type": "cpu"', '"type": "tpu"'), ("run.json", r'"label": "[^"]+"', '"label": ""'),
+        ("timings.csv", r"(?m)^(untraced,0,1,\d+),.*$", r"\1,"), ("timings.csv", r"(?m)^(untraced,0,1,\d+),.*$", r"\1,-5"),
+        ("timings.csv", r"(?m)^(untraced,0,1,\d+),.*$", r"\1,inf"), ("timings.csv", r"latency_ms", "latency"),
+        ("samples.csv", r"(?m)^(\d+,\d+),[0-9.]+", r"\1,inf"), ("samples.csv", r"(?m)^(\d+,\d+),[0-9.]+", r"\1,many"),
+    ],
+)  # fmt: skip
+def test_a_damaged_run_directory_gets_one_line(
+    finished: tuple[Path, str], tmp_path: Path, file: str, old: str, new: str
+) -> None:
+    place, _ = finished
+    run = tmp_path / "run"
+    shutil.copytree(_runs(place)[0], run)
+    text = (run / file).read_text()
+    changed = re.sub(old, new, text, count=1)
+    assert changed != text
+    (run / file).write_text(changed)
+    with pytest.raises(TraceError, match="damaged") as caught:
+        analyze(run)
+    assert "\n" not in caught.value.message
+
+
+def test_missing_optional_files_are_told(finished: tuple[Path, str], tmp_path: Path) -> None:
+    place, _ = finished
+    run = tmp_path / "run"
+    shutil.copytree(_runs(place)[0], run)
+    for name in ("timings.csv", "ops.json.gz", "samples.csv"):
+        (run / name).unlink()
+    found = study((analyze(run),)).verdict
+    assert any("timings.csv is missing" in line for line in found.not_measured)
+    assert any("ops.json.gz is missing" in caveat.text for caveat in found.caveats)
 
 
 def _failing(tmp_path: Path, source: str, *args: str) -> subprocess.CompletedProcess[str]:

@@ -111,7 +111,7 @@ def _check(settings: CaptureSettings) -> None:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < _LIMIT:
-            raise ConfigError(f"{name}={value} is not a positive whole number", f"use {name}=1 or more")
+            raise ConfigError(f"{name}={value} is not a whole number from 1 to {_LIMIT - 1}", f"for example {name}=8")
     for name, seconds, least in (
         ("warmup_max_s", settings.warmup_max_s, 0.0),
         ("sample_period_s", settings.sample_period_s, 0.01),

@@ -117,6 +117,8 @@ def not_measured(analyses: tuple[Analysis, ...]) -> tuple[str, ...]:
     ]
     for a in analyses:
         telemetry = a.run.facts.telemetry if a.run.facts else None
+        if a.run.facts and a.latency is None:
+            found.append(f"{a.label}: latency without the profiler; its timings.csv is missing or has no untraced iteration")
         if telemetry is not None:
             for name, source in (("GPU power and clocks", telemetry.nvml), ("GPM", telemetry.gpm)):
                 # without a driver there is no GPM either; one line says it

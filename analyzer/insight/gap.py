@@ -2,7 +2,8 @@
 
 Layered excess: each kind's time is its floor (work at the device's limits) plus the time above that floor; the gap is the
 difference of floors, of times above them, and of idle time. What has no work model, and what tracing itself added, is the
-unexplained part: a sum of its own, not whatever is left. No part is computed from another one or from the gap.
+unexplained part: a sum of its own, not whatever is left. Tracing is the difference of two measurements, the untraced median and
+the traced wall time; idle is measured as gaps; so the parts add up only because kinds and idle time fill the wall.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def explain(a: Analysis, b: Analysis) -> Gap:
     where the number of steps is not known.
     """
     untraced = a.latency is not None and b.latency is not None
-    first, second = _Parts(a, untraced), _Parts(b, untraced)
+    per_batch = untraced or comparable(a, b)
+    first, second = _Parts(a, untraced, per_batch), _Parts(b, untraced, per_batch)
     parts = []
     for kind in KINDS:
         for term in TERMS:
@@ -31,16 +33,21 @@ def explain(a: Analysis, b: Analysis) -> Gap:
     for kind in KINDS:
         parts += _part(kind, "no_model", first, second, explained=False)
     parts += _part("tracing", "tracing", first, second, explained=False)
-    steps = "per step" if a.window.steps and b.window.steps else "for the whole trace, which names no steps"
-    basis = "untraced median per batch" if untraced else f"traced time {steps}"
+    whole = "traced time per step" if per_batch else "whole traces: they do not both divide into steps"
+    basis = "untraced median per batch" if untraced else whole
     return Gap(a.label, b.label, first.total_us, second.total_us, basis, tuple(parts))
+
+
+def comparable(a: Analysis, b: Analysis) -> bool:
+    """Tell whether the times of both runs can be stated for one batch."""
+    return bool(a.window.batches and b.window.batches)
 
 
 class _Parts:
     """The parts of one run in microseconds per batch, by (kind, term)."""
 
-    def __init__(self, run: Analysis, untraced: bool) -> None:
-        steps = run.window.steps or 1
+    def __init__(self, run: Analysis, untraced: bool, per_batch: bool) -> None:
+        steps = (run.window.batches if per_batch else None) or 1
         wall_us = run.totals.wall_us / steps
         self.total_us = run.latency.median_ms.value * 1e3 if untraced else wall_us
         self.values: dict[tuple[str, str], float] = {("idle", "idle"): run.totals.idle_us / steps}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from analyzer.format import digits, milliseconds, percent, times
 from analyzer.insight.caveats import find_caveats, find_pair_caveats, not_measured
+from analyzer.insight.gap import comparable
+from analyzer.metrics.timing import MIN_ITERATIONS
 from analyzer.schema.evidence import Quantity
 from analyzer.schema.results import Analysis, Gap, Reason, Verdict
 from analyzer.schema.tables import records
@@ -33,7 +35,9 @@ def place(a: Analysis) -> str:
 
 def clearly_different(ratio: Quantity) -> bool:
     """Tell whether a ratio differs from 1 by more than 2 % and its interval leaves 1 out."""
-    return ratio.value is not None and not _interval_holds_one(ratio) and abs(ratio.value - 1) >= NO_DIFFERENCE
+    if ratio.value is None or ratio.low is None:
+        return False  # too few iterations to tell
+    return not _interval_holds_one(ratio) and abs(ratio.value - 1) >= NO_DIFFERENCE
 
 
 def _interval_holds_one(ratio: Quantity) -> bool:
@@ -59,7 +63,12 @@ def _headline(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> str
         low, high = sorted((gap.first_us, gap.second_us))
         if low <= 0:
             return f"{gap.first} and {gap.second} on {where}: no time to compare"
+        if not comparable(a, b):
+            first, second = milliseconds(gap.first_us), milliseconds(gap.second_us)
+            return f"{gap.first} spans {first}, {gap.second} {second} on {where}: traces that do not both divide into steps"
         return f"{longer} takes {high / low:.2f}x as long as {shorter} on {where}, traced and without an interval"
+    if ratio.low is None:
+        return f"Too few iterations to tell {gap.first} and {gap.second} apart on {where}: {times(ratio)}"
     if not clearly_different(ratio):
         span = f" ({ratio.low:.2f} to {ratio.high:.2f})" if ratio.low is not None and ratio.high is not None else ""
         return f"No clear difference between {gap.first} and {gap.second} on {where}: {times(ratio)}{span}"
@@ -90,7 +99,10 @@ def _reason(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> str:
     host = _host_bound(a, b)
     if ratio is not None and not clearly_different(ratio):
         why = "which is within their spread" if _interval_holds_one(ratio) else "less than 2 %"
+        why = why if ratio.low is not None else f"from fewer than {MIN_ITERATIONS} iterations"
         return f"{host}The medians differ by {milliseconds(abs(gap.total_us))} per batch, {why}."
+    if ratio is None and not comparable(a, b):
+        return f"{host}Without steps in both there is no telling whether they did the same amount of work."
     longer, sign = _direction(gap)
     first, *more = [(kind, milliseconds(sign * delta)) for kind, delta, _ in by_kind(gap)[:2]] or [("nothing", "0 ms")]
     parts = f"{first[0]} accounts for {first[1]}" + "".join(f" and {kind} for {size}" for kind, size in more)
@@ -154,9 +166,9 @@ def _one(a: Analysis) -> str:
     if a.device.type == "cuda" and not a.totals.kernel_count:
         return f"{a.label} on {place(a)}: the trace holds no kernels"
     work = "of it GPU time" if a.device.type == "cuda" else "of it in operators"
-    steps = a.window.steps or 1
+    steps = a.window.batches or 1
     wall, busy = milliseconds(a.totals.wall_us / steps), milliseconds(a.totals.busy_us / steps)
-    what = "the trace spans" if not a.window.steps else "a step takes" if steps == 1 else f"a step takes, over {steps} steps,"
+    what = "the trace spans" if not a.window.batches else "a step takes" if steps == 1 else f"a step takes, over {steps} steps,"
     return f"{a.label}: {what} {wall} on {place(a)}, {busy} {work}"
 
 

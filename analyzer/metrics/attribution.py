@@ -8,7 +8,7 @@ import pandas as pd
 from analyzer.metrics.work import Work, has_formula, work_of
 from analyzer.schema.operators import OpCall
 from analyzer.trace.kinds import operator_kind
-from analyzer.trace.spans import Int64
+from analyzer.trace.spans import Int64, Spans
 
 MODELLED = ("formula", "helper", "view")
 
@@ -17,7 +17,7 @@ _DELEGATES = ("aten::scaled_dot_product_attention",)
 with materialised scores, whose bytes are what a reader wants to see."""
 
 
-def add_work(launches: pd.DataFrame, calls: list[OpCall | None], parents: Int64, names: list[str]) -> pd.DataFrame:
+def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, names: list[str]) -> pd.DataFrame:
     """Return ``launches`` with ``flop``, ``bytes_compulsory``, ``basis``, ``shapes`` and ``dtype``.
 
     Approximation: several launches that do the work of one operator share it in proportion to their durations.
@@ -26,7 +26,7 @@ def add_work(launches: pd.DataFrame, calls: list[OpCall | None], parents: Int64,
     (layout changes, bias copies) are ``helper`` launches: the formula covers what they are for, so they have no floor of
     their own. ``basis`` is ``formula``, ``helper``, ``view``, ``generic`` or ``none``.
     """
-    owner = _owners(names, parents)[launches["op_index"].to_numpy(np.int64)] if len(names) else _nobody(launches)
+    owner = _owners(names, ops)[launches["op_index"].to_numpy(np.int64)] if len(names) else _nobody(launches)
     owner = np.where(launches["op_index"].to_numpy(np.int64) >= 0, owner, -1)
     work = {int(i): (work_of(call) if (call := calls[int(i)]) is not None else None) for i in np.unique(owner) if i >= 0}
     share, basis = _shares(launches, owner, work, names)
@@ -46,18 +46,15 @@ def _nobody(launches: pd.DataFrame) -> Int64:
     return np.full(len(launches), -1, dtype=np.int64)
 
 
-def _owners(names: list[str], parents: Int64) -> Int64:
+def _owners(names: list[str], ops: Spans) -> Int64:
     """Return for each operator the outermost enclosing operator that has a formula, else the operator itself."""
-    known: dict[str, bool] = {}
+    known = {name: has_formula(name) and name not in _DELEGATES for name in set(names)}
     owner = np.arange(len(names), dtype=np.int64)
-    for i in range(len(names)):
-        at = i
-        for _ in range(1000):
-            if known.setdefault(names[at], has_formula(names[at]) and names[at] not in _DELEGATES):
-                owner[i] = at
-            at = int(parents[at])
-            if at < 0:
-                break
+    owned = [known[name] for name in names]
+    for i in ops.order.tolist():  # parents first, so each has its answer when its children ask
+        parent = int(ops.parent[i])
+        if parent >= 0 and owned[parent]:
+            owner[i], owned[i] = owner[parent], True
     return owner
 
 

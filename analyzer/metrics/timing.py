@@ -14,6 +14,8 @@ from analyzer.trace.spans import Int64
 Float64 = npt.NDArray[np.float64]
 BOOTSTRAP_SAMPLES = 2000
 CONFIDENCE_PCT = 95.0
+MIN_ITERATIONS = 10
+"""With fewer iterations there is no interval, and two runs are not told apart."""
 
 
 def union_ns(start: Int64, end: Int64) -> int:
@@ -82,18 +84,16 @@ def latency(timings: pd.DataFrame) -> Latency | None:
         return None
     groups = [g["latency_ms"].to_numpy(np.float64) for _, g in untraced.groupby("repeat")]
     every = np.concatenate(groups)
-    medians = bootstrap_medians(groups)
-    low, high = np.percentile(medians, [50 - CONFIDENCE_PCT / 2, 50 + CONFIDENCE_PCT / 2])
     median = float(np.median(every))
     quartiles = np.percentile(every, [25, 75])
     return Latency(
-        median_ms=Quantity(
-            median, "ms", Evidence.MEASURED, min(float(low), median), max(float(high), median),
-            f"median of {len(every)} untraced iterations in {len(groups)} process(es), bootstrap 95 % interval",
+        median_ms=_with_interval(
+            median, "ms", Evidence.MEASURED, bootstrap_medians(groups) if len(every) >= MIN_ITERATIONS else None,
+            f"median of {len(every)} untraced iterations in {len(groups)} process(es)",
         ),
         n=len(every),
         processes=len(groups),
-        spread_pct=float(100 * (quartiles[1] - quartiles[0]) / median) if median else 0.0,
+        spread_pct=float(100 * (quartiles[1] - quartiles[0]) / median),
         traced_ms=_traced(timings),
         samples=tuple(tuple(map(float, g)) for g in groups),
     )  # fmt: skip
@@ -122,8 +122,19 @@ def bootstrap_medians(groups: list[Float64], seed: int = 0) -> Float64:
 
 def ratio(a: Latency, b: Latency) -> Quantity:
     """Return how many times as long ``a`` takes as ``b``, with a bootstrap 95 % interval."""
-    first = bootstrap_medians([np.array(g) for g in a.samples], seed=1)
-    second = bootstrap_medians([np.array(g) for g in b.samples], seed=2)
-    low, high = np.percentile(first / second, [50 - CONFIDENCE_PCT / 2, 50 + CONFIDENCE_PCT / 2])
-    value = (a.median_ms.value or 0.0) / (b.median_ms.value or 1.0)
-    return Quantity(value, "x", Evidence.DERIVED, min(float(low), value), max(float(high), value), "ratio of the medians")
+    drawn = None
+    if min(a.n, b.n) >= MIN_ITERATIONS:
+        first = bootstrap_medians([np.array(g) for g in a.samples], seed=1)
+        drawn = first / bootstrap_medians([np.array(g) for g in b.samples], seed=2)
+    if a.median_ms.value is None or b.median_ms.value is None:
+        raise TypeError("a latency always has a median")
+    return _with_interval(a.median_ms.value / b.median_ms.value, "x", Evidence.DERIVED, drawn, "ratio of the medians")
+
+
+def _with_interval(value: float, unit: str, evidence: Evidence, drawn: Float64 | None, source: str) -> Quantity:
+    if drawn is None:
+        return Quantity(value, unit, evidence, source=f"{source}; fewer than {MIN_ITERATIONS} iterations give no interval")
+    low, high = np.percentile(drawn, [50 - CONFIDENCE_PCT / 2, 50 + CONFIDENCE_PCT / 2])
+    return Quantity(
+        value, unit, evidence, min(float(low), value), max(float(high), value), f"{source}, bootstrap 95 % interval"
+    )

@@ -12,21 +12,29 @@ from analyzer.schema.results import Totals, Window
 from analyzer.trace.kinds import KINDS, NOT_CLASSIFIED
 from analyzer.trace.link import Linked
 
+OUTSIDE_SHARE = 0.01
+"""More work than this outside the profiler's steps, and a time per step would be false."""
 
-def choose_window(linked: Linked, traced_steps: int | None) -> Window:
-    """Return the stretch that the figures cover: all profiler steps with the launches they caused, else the whole trace."""
+
+def choose_window(linked: Linked) -> Window:
+    """Return the stretch that the figures cover: all profiler steps with the launches they caused, else the whole trace.
+
+    Work outside the steps is part of the trace and of its totals, so nothing is then divided by the number of steps.
+    """
     launches = linked.launches
-    ends = launches["start_ns"] + launches["dur_ns"] if linked.segments[0].size == 0 else pd.Series(linked.segments[1])
+    count = len(linked.steps)
+    ends = linked.segments[1]
     first = int(launches["start_ns"].min()) if len(launches) else linked.first_ns
     last = int(ends.max()) if len(ends) else linked.last_ns
-    if linked.steps:
-        start, end = min(s for _, s, _ in linked.steps), max(e for _, _, e in linked.steps)
-        count = len(linked.steps)
-        names = f"{count} profiler steps, {linked.steps[0][0]} to {linked.steps[-1][0]}" if count > 1 else linked.steps[0][0]
-        text = f"{names}, with everything launched there"
-        return Window(min(start, first), max(end, last), text, len(linked.steps))
-    text = "the whole trace, first to last event: it names no profiler steps"
-    return Window(min(linked.first_ns, first), max(linked.last_ns, last), text, traced_steps)
+    starts, stops = [s for _, s, _ in linked.steps], [e for _, _, e in linked.steps]
+    whole = min(linked.first_ns, first, *starts), max(linked.last_ns, last, *stops)
+    if not count:
+        return Window(*whole, "the whole trace, first to last event: it names no profiler steps", None)
+    names = f"{count} profiler steps, {linked.steps[0][0]} to {linked.steps[-1][0]}" if count > 1 else linked.steps[0][0]
+    outside = launches.loc[launches["step"] < 0, "dur_ns"].sum()
+    if outside > OUTSIDE_SHARE * launches["dur_ns"].sum():
+        return Window(*whole, f"the whole trace, first to last event: part of its work lies outside {names}", count)
+    return Window(min(first, *starts), max(last, *stops), f"{names}, with everything launched there", count, count)
 
 
 def add_exclusive(launches: pd.DataFrame, linked: Linked) -> pd.DataFrame:

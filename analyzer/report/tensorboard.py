@@ -23,8 +23,8 @@ from analyzer.errors import TraceError
 from analyzer.trace.kineto import read_json
 from analyzer.trace.rundir import open_run, safe_name
 
-MARKER = "runs.json"
-"""Tells a log directory of ours, which may be replaced, from one that holds something else."""
+_LIST = "runs.json"
+_TRACE = ".pt.trace.json.gz"
 _LAUNCHES = {"cuda_runtime": "Runtime", "cuda_driver": "Runtime"}
 # what the plugin reads at the top level; host names and paths stay behind
 _KEPT = ("schemaVersion", "deviceProperties", "distributedInfo", "baseTimeNanoseconds", "with_stack", "record_shapes")
@@ -50,8 +50,14 @@ def write_logdir(sources: list[Path], logdir: Path, done: Callable[[], None]) ->
         found.append(_write_worker(source, logdir))
         done()
     names = msgspec.json.format(msgspec.json.encode([worker.worker for worker in found]))
-    (logdir / MARKER).write_bytes(names)
+    (logdir / _LIST).write_bytes(names)
     return found
+
+
+def is_logdir(directory: Path) -> bool:
+    """Tell whether ``directory`` holds nothing but what ``write_logdir`` wrote, so that it may be replaced."""
+    inside = list(directory.rglob("*"))
+    return (directory / _LIST).is_file() and all(p.is_dir() or p.name == _LIST or p.name.endswith(_TRACE) for p in inside)
 
 
 def _write_worker(source: Path, logdir: Path) -> Worker:
@@ -63,7 +69,7 @@ def _write_worker(source: Path, logdir: Path) -> Worker:
             event["cat"] = _LAUNCHES[event["cat"]]
     top: dict[str, Any] = {} if isinstance(document, list) else {k: document[k] for k in _KEPT if k in document}
     worker = safe_name(run.name).replace(".", "-")
-    target = logdir / worker / f"{worker}.pt.trace.json.gz"
+    target = logdir / worker / f"{worker}{_TRACE}"
     target.parent.mkdir(parents=True, exist_ok=True)
     with gzip.open(target, "wb") as file:
         file.write(msgspec.json.encode(top | {"traceEvents": events}))

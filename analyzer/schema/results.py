@@ -38,12 +38,17 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The stretch of the trace that the figures cover; ``source`` says how it was chosen. ``steps`` is None when not known."""
+    """The stretch of the trace that the figures cover; ``source`` says how it was chosen.
+
+    ``steps`` counts the profiler's steps in it, None where it names none. ``batches`` is what times may be divided by: the
+    steps where all work lies in them, else None.
+    """
 
     start_ns: int
     end_ns: int
     source: str
     steps: int | None
+    batches: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
+
+Positive = Annotated[float, Meta(gt=0, lt=1e15)]
+Count = Annotated[int, Meta(ge=1, lt=2**40)]
+Text = Annotated[str, Meta(min_length=1, max_length=1000)]
 
 RUN_FORMAT_VERSION = 1
 
@@ -12,8 +18,8 @@ RUN_FORMAT_VERSION = 1
 class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The device that ran the model. Sizes in bytes, clocks in MHz, power in W; None where not known."""
 
-    type: str
-    name: str
+    type: Literal["cuda", "cpu"]
+    name: Text
     vendor: str | None = None
     index: int | None = None
     compute_capability: str | None = None
@@ -34,9 +40,9 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The model that ran. ``input_shape`` is ``[N, C, H, W]``."""
 
-    name: str
-    family: str
-    label: str
+    name: Text
+    family: Text
+    label: Text
     parameters: int
     input_shape: tuple[int, ...]
     factory: str | None = None
@@ -49,12 +55,12 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``convolution_tf32``: whether cuDNN may use TF32 for float32; None where that does not arise.
     """
 
-    batch_size: int
-    image_size: int
-    dtype: str
-    iterations: int
-    traced_steps: int
-    repeats: int = 1
+    batch_size: Count
+    image_size: Count
+    dtype: Text
+    iterations: Count
+    traced_steps: Count
+    repeats: Count = 1
     threads: int | None = None
     seed: int = 0
     matmul_precision: str | None = None
@@ -70,10 +76,10 @@ class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     unit: str
     dtype: str
-    value: float
-    low: float
-    high: float
-    n: int
+    value: Positive
+    low: Positive
+    high: Positive
+    n: Count
     size: str = ""
 
 

@@ -18,6 +18,7 @@ from analyzer.schema.operators import Arg, OpCall, TensorArg, Value
 
 OPS_FORMAT_VERSION = 1
 _MAX_OPS_BYTES = 1 << 30
+_MAX_DIM = 1 << 40
 
 _DTYPES = {
     "float": "float32", "double": "float64", "c10::Half": "float16", "c10::BFloat16": "bfloat16", "int": "int32",
@@ -57,7 +58,7 @@ def _arg(i: int, shapes: list[Any], kinds: list[Any], strides: list[Any], values
 
 
 def _is_ints(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in value)
+    return isinstance(value, list) and all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v < _MAX_DIM for v in value)
 
 
 def _value(text: Any) -> Value:
@@ -92,7 +93,7 @@ def read_calls(path: Path) -> list[OpCall]:
         if document["format_version"] > OPS_FORMAT_VERSION:
             raise TraceError(f"{path} has format {document['format_version']}", "update the analyzer")
         return [_exact_call(op) for op in document["ops"]]
-    except (OSError, EOFError, zlib.error, msgspec.DecodeError, KeyError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, msgspec.DecodeError, KeyError, TypeError, RecursionError) as error:
         raise TraceError(f"{path} is damaged: {error}", "record the run again, or delete the file") from error
 
 

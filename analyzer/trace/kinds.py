@@ -10,7 +10,7 @@ import pandas as pd
 
 from analyzer.schema.operators import OpCall
 from analyzer.schema.tables import records
-from analyzer.trace.spans import Int64
+from analyzer.trace.spans import Spans
 
 KINDS = (
     "attention", "matmul", "convolution", "depthwise", "normalisation", "pointwise", "pooling", "reduction", "indexing",
@@ -33,27 +33,31 @@ _OPERATORS: tuple[tuple[str, str], ...] = (
     (r"^(nccl|c10d|record_param_comms|_c10d)", "collective"),
     (r"conv_depthwise|_conv_depthwise2d", "depthwise"),
     (r"conv(?!ert)|thnn_conv|slow_conv|nnpack_spatial", "convolution"),
-    (r"^(addmm|mm|bmm|baddbmm|addbmm|matmul|linear|einsum|addmv|mv|dot|mkldnn_linear|_scaled_mm|mkl_linear)", "matmul"),
-    (r"norm|^_fused_rms", "normalisation"),
+    (r"^_?(addmm|mm|bmm|baddbmm|addbmm|matmul|linear|einsum|addmv|mv|dot|mkldnn_linear|scaled_mm|mkl_linear|"
+     r"addmm_activation)(_|$)", "matmul"),
+    (r"^(normal|uniform|bernoulli|rand|maximum|minimum|native_dropout|masked_fill|where)(_|$)", "pointwise"),
+    (r"(layer|batch|group|instance|rms|local_response)_?norm|^_fused_rms", "normalisation"),
     (r"softmax", "reduction"),
     (r"pool", "pooling"),
     (r"upsample|interpolate|grid_sampler", "pooling"),
-    (r"^(copy_?|clone|contiguous|_to_copy|to|cat|stack|_cat|pad|constant_pad_nd|reflection_pad|roll|flip|repeat|"
-     r"pixel_shuffle|channel_shuffle|im2col|col2im|_reshape_copy|hstack|vstack|nchw|_convert_weight|to_mkldnn)", "layout"),
-    (r"^(index|gather|scatter|embedding|take|nonzero|masked|where|topk|sort|searchsorted|bucketize|unique|index_put|"
-     r"_index_put|select_scatter|slice_scatter|tril|triu)", "indexing"),
-    (r"^(sum|mean|max|min|amax|amin|argmax|argmin|var|std|prod|all|any|cumsum|logsumexp|norm|linalg|nll_loss|"
-     r"cross_entropy|count_nonzero|aminmax)", "reduction"),
+    (r"^_?(copy|clone|contiguous|to_copy|to|cat|stack|pad|constant_pad_nd|reflection_pad[123]d|replication_pad[123]d|roll|flip|"
+     r"repeat|repeat_interleave|pixel_shuffle|channel_shuffle|im2col|col2im|reshape_copy|hstack|vstack|to_mkldnn|"
+     r"mkldnn_reorder_conv2d_weight)_?$", "layout"),
+    (r"^_?(index|gather|scatter|embedding|take|nonzero|masked|topk|sort|searchsorted|bucketize|unique\d?|index_put|"
+     r"select_scatter|slice_scatter|tril|triu)(_|$)", "indexing"),
+    (r"^_?(sum|mean|max|min|amax|amin|argmax|argmin|var|std|prod|all|any|cumsum|logsumexp|norm|linalg|nll_loss|cross_entropy|"
+     r"count_nonzero|aminmax|nll_loss2d)(_|$)", "reduction"),
     (r"^(view|reshape|_reshape_alias|t|transpose|permute|expand|expand_as|as_strided|as_strided_|unsqueeze|squeeze|select|"
      r"slice|narrow|split|chunk|unbind|flatten|unflatten|detach|alias|resolve_conj|resolve_neg|empty|empty_like|"
      r"empty_strided|resize_|set_|movedim|unfold|dropout|feature_dropout|lift_fresh|result_type|item|"
      r"_local_scalar_dense|numpy_T|real|is_nonzero|_unsafe_view|new_empty|size|stride|new_empty_strided|split_with_sizes)_?$",
      "view"),
-    (r"^(add|sub|mul|div|pow|sqrt|rsqrt|exp|log|abs|neg|sigmoid|tanh|relu|gelu|silu|hardswish|hardsigmoid|hardtanh|"
+    (r"^_?(add|sub|mul|div|pow|sqrt|rsqrt|exp|log|abs|neg|sigmoid|tanh|relu|gelu|silu|hardswish|hardsigmoid|hardtanh|"
      r"leaky_relu|elu|celu|softplus|mish|clamp|clamp_min|clamp_max|sin|cos|erf|reciprocal|square|addcmul|addcdiv|lerp|eq|ne|"
      r"lt|le|gt|ge|logical|bitwise|maximum|minimum|fmod|remainder|floor|ceil|round|trunc|sign|fill|zero|ones|zeros|full|"
      r"arange|threshold|native_dropout|bernoulli|uniform|normal|rand|isnan|isfinite|scalar_tensor|linspace|rsub|"
-     r"floor_divide|glu|prelu|log_sigmoid|_softmax_backward|new_zeros|new_ones|new_full|eye|cumprod)", "pointwise"),
+     r"floor_divide|glu|prelu|log_sigmoid|new_zeros|new_ones|new_full|eye|cumprod|exp2|expm1|log2|"
+     r"log1p|log10|relu6|clip|tan)(_|$|like)", "pointwise"),
 )  # fmt: skip
 
 _KERNELS: tuple[tuple[str, str], ...] = (
@@ -211,12 +215,12 @@ def classify(op: str, kernel: str, *, category: str, depthwise: bool, in_attenti
     return "attention" if in_attention or scores else by_op
 
 
-def classify_launches(launches: pd.DataFrame, calls: list[OpCall | None], parents: Int64, names: list[str]) -> pd.DataFrame:
+def classify_launches(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, names: list[str]) -> pd.DataFrame:
     """Return ``launches`` with the columns ``kind`` and ``role``.
 
-    ``calls``, ``parents`` and ``names`` describe the operators of the trace; ``launches.op_index`` points into them.
+    ``calls``, ``ops`` and ``names`` describe the operators of the trace; ``launches.op_index`` points into them.
     """
-    attention = enclosed_by(names, parents, lambda name: operator_kind(name) == "attention" or "_dot_product_" in name)
+    attention = enclosed_by(names, ops, lambda name: operator_kind(name) == "attention" or "_dot_product_" in name)
     kinds = []
     for row in records(launches, "op", "kernel", "category", "module", "op_index"):
         call = calls[row.op_index] if row.op_index >= 0 else None
@@ -230,13 +234,11 @@ def classify_launches(launches: pd.DataFrame, calls: list[OpCall | None], parent
     return launches.assign(kind=kinds, role=[ROLES[kind] for kind in kinds])
 
 
-def enclosed_by(names: list[str], parents: Int64, wanted: Callable[[str], bool]) -> list[bool]:
+def enclosed_by(names: list[str], ops: Spans, wanted: Callable[[str], bool]) -> list[bool]:
     """Tell for each operator whether it, or one that encloses it, is ``wanted``."""
-    known: dict[str, bool] = {}
-    out = [known.setdefault(name, wanted(name)) for name in names]
-    for i, parent in enumerate(parents):
-        at = int(parent)
-        while not out[i] and at >= 0:
-            out[i] = out[at]
-            at = int(parents[at])
+    known = {name: wanted(name) for name in set(names)}
+    out = [known[name] for name in names]
+    for i in ops.order.tolist():  # parents first, so each has its answer when its children ask
+        parent = int(ops.parent[i])
+        out[i] = out[i] or (parent >= 0 and out[parent])
     return out

@@ -5,6 +5,7 @@ Only the keys named here are read: host names, paths and whatever else a trace h
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import zlib
 from collections.abc import Iterable
@@ -21,6 +22,9 @@ from analyzer.schema.run import DeviceFacts
 
 MAX_TRACE_BYTES = 16 << 30
 """Bound on the decompressed size, so that a gzip bomb ends in an error and not in the machine's memory."""
+
+MAX_TIME_US = 4e15
+"""Microseconds from 1970 to 2096: later times, and longer durations, are damage."""
 
 _KERNEL = {"kernel"}
 _MEMCPY = {"gpu_memcpy", "memcpy"}
@@ -117,6 +121,13 @@ def read_trace(path: Path) -> Trace:
     Raises:
         TraceError: the file is missing, damaged, larger than MAX_TRACE_BYTES, or no trace.
     """
+    try:
+        return _read_trace(path)
+    except RecursionError as error:
+        raise TraceError(f"{path} is nested too deeply for a PyTorch trace", _HINT) from error
+
+
+def _read_trace(path: Path) -> Trace:
     document = _decode(path, _read_bytes(path))
     by_kind: dict[str, list[_Event]] = {"device": [], "op": [], "call": [], "note": [], "frame": []}
     for event in document.traceEvents:
@@ -141,7 +152,7 @@ def read_trace(path: Path) -> Trace:
             frames=_span_table(by_kind["frame"], threads),
             event_count=len(document.traceEvents),
         )
-    except (msgspec.DecodeError, OverflowError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
         raise TraceError(f"{path} is damaged: {error}", _HINT) from error
 
 
@@ -214,6 +225,8 @@ class _Threads:
 
 
 def _ns(value: float) -> int:
+    if not -MAX_TIME_US < value < MAX_TIME_US:
+        raise OverflowError(f"a time of {value!r} us")
     return value * 1000 if isinstance(value, int) else round(value * 1000)
 
 
@@ -301,7 +314,13 @@ def _device(document: _Document, events: pd.DataFrame) -> DeviceFacts:
 
 
 def _properties(raw: msgspec.Raw) -> list[_DeviceArgs]:
+    """Return the devices that can be read; the figures of one with another type are left out, its neighbours stay."""
     try:
-        return msgspec.json.decode(raw, type=list[_DeviceArgs])
+        found = msgspec.json.decode(raw, type=list[msgspec.Raw])
     except msgspec.DecodeError:
         return []
+    devices = []
+    for each in found:
+        with contextlib.suppress(msgspec.DecodeError):
+            devices.append(msgspec.json.decode(each, type=_DeviceArgs))
+    return devices

@@ -22,13 +22,13 @@ class Linked:
 
     ``launches`` is the table LAUNCHES. ``segments`` holds (start_ns, end_ns, row) of the stretches in which a launch
     really runs: its interval on a GPU, its innermost stretches on a CPU. ``steps`` are (name, start_ns, end_ns).
-    ``wrapper_ns`` is the own time of operators that only call others (CPU runs).
+    ``ops`` tells which operator encloses which. ``wrapper_ns`` is the own time of operators that only call others (CPU runs).
     """
 
     launches: pd.DataFrame
     segments: tuple[Int64, Int64, Int64]
     steps: tuple[tuple[str, int, int], ...]
-    parents: Int64
+    ops: Spans
     wrapper_ns: int
     first_ns: int
     last_ns: int
@@ -109,7 +109,7 @@ def _link_kernels(trace: Trace, ops: Spans, scopes: _Scopes) -> Linked:
         launches=LAUNCHES.check(launches),
         segments=(events["start_ns"].to_numpy(np.int64), events["end_ns"].to_numpy(np.int64), rows),
         steps=scopes.steps,
-        parents=ops.parent,
+        ops=ops,
         wrapper_ns=0,
         first_ns=int(min(bounds, default=0)),
         last_ns=int(max(ends, default=0)),
@@ -173,7 +173,7 @@ def _link_operators(trace: Trace, ops: Spans, scopes: _Scopes) -> Linked:
         launches=LAUNCHES.check(launches),
         segments=(start[inside], end[inside], row_of[owner][inside]),
         steps=scopes.steps,
-        parents=ops.parent,
+        ops=ops,
         wrapper_ns=int(own[wrapper].sum()),
         first_ns=int(ops.start.min(initial=0)) if len(frame) == 0 else int(ops.start.min()),
         last_ns=int(ops.end.max(initial=0)),

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ OPS_FILE = "ops.json.gz"
 TIMINGS_FILE = "timings.csv"
 SAMPLES_FILE = "samples.csv"
 _MAX_RUN_JSON_BYTES = 4 << 20
+_MAX_FIGURE = 1e18
 
 
 def safe_name(text: str) -> str:
@@ -59,29 +60,33 @@ def new_directory(root: Path, name: str) -> Iterator[NewDirectory]:
 
 
 @contextmanager
-def exact_directory(target: Path, marker: str) -> Iterator[NewDirectory]:
+def exact_directory(target: Path, is_ours: Callable[[Path], bool]) -> Iterator[NewDirectory]:
     """Like ``new_directory``, for a directory that the user named: an empty one or an older result is replaced.
 
-    ``marker`` is a file that tells a directory of ours; anything else that holds files is left alone.
+    ``is_ours`` tells a directory that holds nothing but an older result; anything else is left alone.
 
     Raises:
         ConfigError: ``target`` is a file, or a directory with something else in it.
     """
-    if target.exists() and (not target.is_dir() or (any(target.iterdir()) and not (target / marker).exists())):
-        what = "holds other files" if target.is_dir() else "is a file, a directory is needed there"
-        raise ConfigError(f"{target} {what}", "name an empty or a new directory with out=")
-    target = target.absolute()
+    target = target.resolve()  # what a link points to is replaced, not the link
+    if target.exists() and not target.is_dir():
+        raise ConfigError(f"{target.name} is a file, a directory is needed there", "name another directory with out=")
+    if target.is_dir() and any(target.iterdir()) and not is_ours(target):
+        raise ConfigError(f"{target.name} holds other files", "name an empty or a new directory with out=")
     new = NewDirectory(_make_part(target.parent, safe_name(target.name)))
+    old = new.path.with_suffix(".old")
     try:
         yield new
-        old = new.path.with_suffix(".old")
         if target.exists():
             target.rename(old)
         new.final = new.path.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
     except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
         shutil.rmtree(new.path, ignore_errors=True)
         raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _make_part(root: Path, base: str) -> Path:
@@ -170,7 +175,10 @@ def read_facts(path: Path) -> RunFacts:
 
 def read_timings(run: Run) -> pd.DataFrame:
     """Return the timings of ``run`` (table TIMINGS); empty for a bare trace."""
-    return _read_table(run.timings, TIMINGS)
+    frame = _read_table(run.timings, TIMINGS)
+    if not (frame["latency_ms"] > 0).all():
+        raise TraceError(f"{run.timings} is damaged: a latency is missing, zero or negative", "record the run again")
+    return frame
 
 
 def read_samples(run: Run) -> pd.DataFrame:
@@ -186,6 +194,8 @@ def _read_table(path: Path | None, table: Table) -> pd.DataFrame:
         for column in table.columns:
             if column.dtype == "float":
                 frame[column.name] = pd.to_numeric(frame[column.name], errors="raise").astype("float64")
+                if frame[column.name].abs().max() > _MAX_FIGURE:  # infinity too
+                    raise ValueError(f"{column.name} holds an absurd figure")
         return table.check(frame)
     except (ValueError, KeyError, TypeError) as error:
         raise TraceError(f"{path} is damaged: {str(error).splitlines()[0]}", "record the run again") from error

@@ -11,21 +11,22 @@ Int64 = npt.NDArray[np.int64]
 class Spans:
     """Spans ``[start, end]`` that nest within their thread, indexed as they were given.
 
-    Times are integer nanoseconds. A span that sticks out of its parent by rounding still counts as inside it.
+    Times are integer nanoseconds. A span that sticks out of its parent by rounding still counts as inside it. ``parent`` is the
+    innermost enclosing span, -1 without; ``order`` lists the spans so that a parent comes before its children.
     """
 
     def __init__(self, start: Int64, end: Int64, thread: Int64) -> None:
         self.start, self.end, self.thread = start, end, thread
-        self._order = np.lexsort((-end, start, thread))
+        self.order = np.lexsort((-end, start, thread))
         self.parent = self._find_parents()
         self._sorted: dict[int, Int64] = {}
         for code in np.unique(thread):
-            self._sorted[int(code)] = self._order[thread[self._order] == code]
+            self._sorted[int(code)] = self.order[thread[self.order] == code]
 
     def _find_parents(self) -> Int64:
         parent = np.full(len(self.start), -1, dtype=np.int64)
         stack: list[int] = []
-        for i in self._order:
+        for i in self.order:
             while stack and (self.thread[stack[-1]] != self.thread[i] or self.end[stack[-1]] <= self.start[i]):
                 # a span of no length at the end of another one is still inside it
                 if self.thread[stack[-1]] == self.thread[i] and self.end[stack[-1]] == self.start[i] == self.end[i]:
@@ -73,7 +74,7 @@ class Spans:
 
         stack: list[int] = []
         cursor = 0
-        for index in [*map(int, self._order), -1]:
+        for index in [*map(int, self.order), -1]:
             begin = int(self.start[index]) if index >= 0 else None
             while stack and (index < 0 or self.parent[index] != stack[-1]):
                 top = stack.pop()

@@ -53,7 +53,7 @@ def analysis(label: str, kinds: dict[str, tuple[float, float, float, float]], id
         device=more.get("device", DeviceFacts(type="cpu", name="CPU")),
         label=label,
         dtype="float32",
-        window=Window(0, int((busy + idle_us) * 1000), "all", more.get("steps", 3)),
+        window=Window(0, int((busy + idle_us) * 1000), "all", more.get("steps", 3), more.get("steps", 3)),
         totals=totals,
         kinds=table,
         kernels=pd.DataFrame(),
@@ -66,7 +66,8 @@ def analysis(label: str, kinds: dict[str, tuple[float, float, float, float]], id
 
 
 def timed(*values: float) -> Latency:
-    rows = [("untraced", 0, i, 0, v) for i, v in enumerate(values)]
+    """Return a latency of at least ten iterations: the given ones, over and over."""
+    rows = [("untraced", 0, i, 0, values[i % len(values)]) for i in range(12)]
     found = latency(pd.DataFrame(rows, columns=["pass", "repeat", "iteration", "start_unix_ns", "latency_ms"]))
     assert found is not None
     return found
@@ -97,7 +98,8 @@ def test_parts_add_up_to_the_independently_computed_gap(a: Analysis, b: Analysis
     def total(run: Analysis) -> float:
         if untraced and run.latency:
             return float(run.latency.median_ms.value) * 1e3
-        return run.totals.wall_us / (run.window.steps or 1)
+        both_have_steps = a.window.batches is not None and b.window.batches is not None
+        return run.totals.wall_us / (run.window.batches or 1) if both_have_steps else run.totals.wall_us
 
     larger = max(total(a), total(b), 1.0)
     # the kinds of these runs do not come from a clock, so their sums carry the rounding of their own size
@@ -143,6 +145,32 @@ def test_noise_that_covers_the_difference_is_no_difference() -> None:
     a = analysis("A", {}, 0, steps=1, latency=timed(1.0, 1.4, 0.8, 1.2, 0.9, 1.5))
     b = analysis("B", {}, 0, steps=1, latency=timed(1.0, 1.3, 0.7, 1.1, 0.9, 1.4))
     assert say_pair(a, b, explain(a, b), ratio(a.latency, b.latency)).headline.startswith("No clear difference")
+
+
+def test_too_few_iterations_tell_nothing() -> None:
+    few = untimed(1.0)
+    a, b = (analysis(n, {}, 0, steps=1, latency=few) for n in "AB")
+    assert say_pair(a, b, explain(a, b), ratio(few, few)).headline.startswith("Too few iterations to tell A and B apart")
+
+
+def test_a_trace_without_steps_is_not_divided_and_gives_no_ratio() -> None:
+    a = analysis("A", {"matmul": (100, 0, 0, 0)}, 0, steps=10)
+    b = analysis("B", {"matmul": (100, 0, 0, 0)}, 0, steps=None)
+    gap = explain(a, b)
+    assert (gap.first_us, gap.second_us) == (100, 100)
+    verdict = say_pair(a, b, gap, None)
+    assert "x as long" not in verdict.headline
+    assert "do not both divide into steps" in verdict.headline
+
+
+def test_work_outside_the_steps_is_not_divided_among_them(tmp_path: Path) -> None:
+    inside = analyze(traces.write(tmp_path / "in.json", traces.document(traces.gpu_step())))
+    stray = [*traces.gpu_step(), traces.kernel("stray", 5000, 100, 99)]
+    outside = analyze(traces.write(tmp_path / "out.json", traces.document(stray)))
+    assert (inside.window.steps, inside.window.batches) == (1, 1)
+    assert (outside.window.steps, outside.window.batches) == (1, None)
+    assert outside.totals.wall_us == 5100
+    assert "spans 5.10 ms" in study((outside,)).verdict.headline
 
 
 def test_a_waiting_gpu_comes_before_any_other_reason() -> None:

@@ -51,7 +51,7 @@ def _timings(groups: list[list[float]], traced: tuple[float, ...] = ()) -> pd.Da
 
 
 def test_latency_is_the_untraced_median_with_an_interval_that_holds_it() -> None:
-    found = latency(_timings([[10.0, 11.0, 12.0, 30.0, 11.5]], traced=(15.0, 16.0, 17.0)))
+    found = latency(_timings([[10.0, 11.0, 12.0, 30.0, 11.5] * 3], traced=(15.0, 16.0, 17.0)))
     assert found is not None
     median = found.median_ms
     assert median.value == 11.5
@@ -60,6 +60,15 @@ def test_latency_is_the_untraced_median_with_an_interval_that_holds_it() -> None
     assert 10 <= median.low <= 11.5 <= median.high <= 30
     assert found.traced_ms.value == 16.0
     assert latency(_timings([], traced=(1.0,))) is None
+
+
+def test_too_few_iterations_give_no_interval() -> None:
+    few, many = latency(_timings([[1.0] * 9])), latency(_timings([[2.0] * 10]))
+    assert few is not None
+    assert many is not None
+    assert (few.median_ms.low, few.median_ms.high) == (None, None)
+    assert many.median_ms.low == 2.0
+    assert ratio(few, many).low is None
 
 
 def test_several_processes_widen_the_interval() -> None:

@@ -20,7 +20,7 @@ def test_every_kind_has_a_role() -> None:
         ("aten::_scaled_dot_product_flash_attention_for_cpu", "attention"), ("aten::gelu", "pointwise"), ("aten::add_", "pointwise"),
         ("aten::max_pool2d_with_indices", "pooling"), ("aten::mean", "reduction"), ("aten::copy_", "layout"), ("aten::cat", "layout"),
         ("aten::view", "view"), ("aten::as_strided", "view"), ("aten::t", "view"), ("aten::roll", "layout"), ("aten::index", "indexing"),
-        ("aten::_softmax", "reduction"), ("aten::batch_norm", "normalisation"), ("my::op", None),
+        ("aten::_softmax", "reduction"), ("aten::batch_norm", "normalisation"), ("my::op", None), ("aten::topk", "indexing"), ("aten::normal_", "pointwise"), ("aten::linalg_vector_norm", "reduction"), ("aten::maximum", "pointwise"), ("aten::mvlgamma", None), ("aten::tolist", None), ("aten::where", "pointwise"), ("aten::masked_fill_", "pointwise"), ("aten::_unique2", "indexing"), ("aten::relu_", "pointwise"), ("aten::std_mean", "reduction"), ("aten::native_batch_norm", "normalisation"), ("aten::zeros_like", "pointwise"), ("aten::threshold_backward", "pointwise"), ("aten::convolution_backward", "convolution"),
     ],
 )  # fmt: skip
 def test_operator_kinds(op: str, kind: str | None) -> None:

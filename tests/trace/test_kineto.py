@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from analyzer.analysis import analyze
 from analyzer.errors import TraceError
 from analyzer.trace.kineto import read_trace
 from tests import traces
@@ -69,6 +70,8 @@ def test_unknown_top_level_keys_are_not_read(tmp_path: Path) -> None:
         (b'[{"ph": "X", "cat": "kernel", "name": 7}]', "no PyTorch trace"),
         (b'{"traceEvents": [{"ph": "X", "cat": "kernel", "args": {"stream": "x"}}]}', "damaged"),
         (b'{"traceEvents": [{"ph": "X", "cat": "kernel", "ts": 1e300, "dur": 1}]}', "damaged"),
+        (b'{"traceEvents": [{"ph": "X", "cat": "kernel", "ts": 9e15, "dur": 9e15}]}', "damaged"),
+        (b'{"traceEvents": [{"ph": "X", "cat": "cpu_op", "args": ' + b"[" * 20000 + b"]" * 20000 + b"}]}", "trace"),
         (b"\xff\xfe\x00", "no JSON"),
         (b"\x1f\x8bnot gzip at all", "damaged gzip"),
     ],
@@ -80,6 +83,21 @@ def test_what_is_no_trace_gets_one_line(tmp_path: Path, content: bytes, says: st
         read_trace(path)
     assert "\n" not in caught.value.message
     assert caught.value.hint
+
+
+def test_one_unreadable_device_does_not_hide_the_others(tmp_path: Path) -> None:
+    document = traces.document(traces.gpu_step()) | {"deviceProperties": [{"id": 1, "name": 7}, traces.H100]}
+    assert read_trace(traces.write(tmp_path / "t.json", document)).device.sm_count == 132
+
+
+def test_deep_nesting_of_operators_takes_linear_time(tmp_path: Path) -> None:
+    """40,000 operators inside each other: a walk up from each of them would be 800 million steps."""
+    depth = 40_000
+    events = [traces.op("aten::relu", i, 2 * (depth - i), dims=[[4]]) for i in range(depth)]
+    path = traces.write(tmp_path / "t.json", traces.document(events, gpu=False))
+    one = analyze(path)
+    assert one.totals.kernel_count == depth
+    assert one.totals.flop == 0
 
 
 def test_truncated_gzip(tmp_path: Path) -> None:

@@ -37,26 +37,31 @@ def test_a_file_where_a_directory_should_be(tmp_path: Path) -> None:
     file.write_text("x")
     with pytest.raises(ConfigError, match="is a file"), new_directory(file, "run"):
         pass
-    with pytest.raises(ConfigError, match="is a file"), exact_directory(file, "summary.json"):
+    with pytest.raises(ConfigError, match="is a file"), exact_directory(file, _ours):
         pass
     with pytest.raises(ConfigError, match="is a file"), new_directory(file / "below", "run"):
         pass
     assert file.read_text() == "x"
 
 
+def _ours(directory: Path) -> bool:
+    return {p.name for p in directory.iterdir()} == {"summary.json"}
+
+
 def test_an_exact_directory_replaces_only_its_own_kind(tmp_path: Path) -> None:
     target = tmp_path / "out"
     for content in ("1", "2"):
-        with exact_directory(target, "summary.json") as new:
+        with exact_directory(target, _ours) as new:
             (new.path / "summary.json").write_text(content)
     assert (target / "summary.json").read_text() == "2"
-    with pytest.raises(KeyboardInterrupt), exact_directory(target, "summary.json") as new:
+    with pytest.raises(KeyboardInterrupt), exact_directory(target, _ours) as new:
         raise KeyboardInterrupt
     assert (target / "summary.json").read_text() == "2"
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").write_text("x")
-    with pytest.raises(ConfigError, match="other files"), exact_directory(other, "summary.json"):
+    (other / "summary.json").write_text("x")
+    with pytest.raises(ConfigError, match="other files"), exact_directory(other, _ours):
         pass
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "out"]
 

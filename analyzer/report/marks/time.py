@@ -48,9 +48,9 @@ def stacks(analyses: tuple[Analysis, ...]) -> tuple[Stack, ...]:
     """Return the stack of each run; kinds keep the fixed order, idle comes last."""
     out = []
     for number, a in enumerate(analyses):
-        steps = a.window.steps or 1
+        steps = a.window.batches or 1
         parts = [(str(kind), float(us) / steps) for kind, us in zip(a.kinds["kind"], a.kinds["time_us"], strict=True)]
-        out.append(Stack(a.label, number, (*parts, (IDLE, a.totals.idle_us / steps)), a.window.steps))
+        out.append(Stack(a.label, number, (*parts, (IDLE, a.totals.idle_us / steps)), a.window.batches))
     return tuple(out)
 
 

@@ -32,9 +32,9 @@ def section(study: Study) -> Section:
 
 
 def _sentence(a: Analysis, line: Timeline) -> str:
-    steps = a.window.steps or 1
+    steps = a.window.batches or 1
     launches = f"{count(a.totals.kernel_count / steps)} {'launches' if a.device.type == 'cuda' else 'operators that do work'}"
-    unit = "per step" if a.window.steps else "in the whole trace"
+    unit = "per step" if a.window.batches else "in the whole trace"
     share = idle_pct(a)
     label = clean(a.label, 60)
     if a.device.type != "cuda":

@@ -89,7 +89,7 @@ def _lead(a: Analysis) -> str:
 
 
 def _rows(a: Analysis, several: bool, occupancy: bool, limit: int) -> list[tuple[float, Row]]:
-    steps = a.window.steps or 1
+    steps = a.window.batches or 1
     frame = a.kernels.head(limit)
     spread = _spread(a)
     rate_places = 2 if a.device.type == "cuda" else 4

@@ -101,7 +101,7 @@ def _time(a: Analysis) -> tuple[str, Evidence, str]:
     if a.latency is not None:
         median = a.latency.median_ms
         return f"{digits(median.value)} ms", MEASURED, f"95 %: {interval(median)}, n\u00a0=\u00a0{a.latency.n}"
-    steps = a.window.steps
+    steps = a.window.batches
     where = "traced, per step" if steps else "traced, whole window"
     return milliseconds(a.totals.wall_us / (steps or 1)), MEASURED, f"{where}; no untraced latency"
 
@@ -120,7 +120,7 @@ def _ratio(study: Study) -> Tile | None:
 
 
 def _work(a: Analysis) -> tuple[str, Evidence, str]:
-    facts, steps = a.run.facts, a.window.steps
+    facts, steps = a.run.facts, a.window.batches
     parameters = f"{scaled(facts.model.parameters, '').rstrip()} parameters" if facts else ""
     if not a.totals.flop:
         return MISSING, UNAVAILABLE, "the trace has no operator shapes"
