@@ -62,7 +62,7 @@ def analyze(source: str | Path) -> Analysis:
         kinds=sum_kinds(launches),
         kernels=group_kernels(launches, run.name, limits),
         launches=launches,
-        limits=_limit_facts(limits(dtype)),
+        limits=_limit_facts(limits(dtype), limits(dtype, "convolution")),
         latency=latency(timings),
         timings=timings,
         samples=read_samples(run),
@@ -137,9 +137,11 @@ def _limits(run: Run, device: DeviceFacts) -> Callable[..., DeviceLimits]:
     return of
 
 
-def _limit_facts(limits: DeviceLimits) -> tuple[LimitFact, ...]:
+def _limit_facts(limits: DeviceLimits, convolution: DeviceLimits) -> tuple[LimitFact, ...]:
     facts = []
+    other = convolution.matrix != limits.matrix
     for name, roof, unit in (
+        *((("matrix peak used for convolutions (TF32)", convolution.matrix, "TFLOP/s"),) if other else ()),
         ("bandwidth used for floors", limits.bandwidth, "GB/s"),
         ("matrix peak used for floors", limits.matrix, "TFLOP/s"),
         ("DRAM bandwidth, datasheet", limits.dram_spec, "GB/s"),

@@ -126,7 +126,8 @@ def _choices() -> dict[str, str]:
 def _command() -> tuple[str, ...]:
     """Return the overrides that were given, without those that name places on this machine."""
     private = ("out=", "traces=", "reports=", "runs=")
-    return tuple(o for o in HydraConfig.get().overrides.task if not o.lstrip("+").startswith(private))
+    given = [o for o in HydraConfig.get().overrides.task if not o.lstrip("+").startswith(private)]
+    return ("analyzer", *(f"{o.split('=', 1)[0]}=<path>" if "/" in o else o for o in given))
 
 
 # --- from Hydra's configuration to Settings ---------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def test_run_directories_hold_what_the_docs_promise(finished: tuple[Path, str]) 
         facts = read_facts(directory / "run.json")
         assert facts.device.type == "cpu"
         assert {c.name for c in facts.ceilings} == {"copy", "matmul"}
-        assert facts.command == tuple(SMALL)
+        assert facts.command == ("analyzer", *SMALL)
         timings = pd.read_csv(directory / "timings.csv")
         assert (timings["pass"] == "untraced").sum() >= 10
         assert (timings["pass"] == "traced").sum() == 3

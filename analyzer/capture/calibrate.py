@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import gc
 import statistics
 import time
@@ -13,10 +14,11 @@ import psutil
 import torch
 
 from analyzer.capture import ceilings
-from analyzer.capture.environment import device_uuid
+from analyzer.capture.environment import cpu_threads, device_uuid
 from analyzer.capture.failures import first_line, is_out_of_memory
 from analyzer.capture.latency import Clock
 from analyzer.capture.presets import Resolved
+from analyzer.errors import DeviceError
 from analyzer.schema.run import Ceiling, DeviceFacts
 
 _GIB = 1 << 30
@@ -24,6 +26,10 @@ _GPU_RUNS = 30
 _CPU_COPY_S = 3.0
 _CPU_MATMUL_S = 6.0
 _CPU_TARGET_S = 0.3
+
+
+GPU_S = 0.5
+"""Seconds of warm-up, and of timing, on a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,11 @@ def calibrate(settings: Resolved, facts: DeviceFacts, versions: dict[str, str]) 
     """
     if settings.calibrate == "off":
         return Calibration((), "off")
+    with cpu_threads(settings.threads):  # the ceilings of as many threads as the model runs with
+        return _calibrate(settings, facts, versions)
+
+
+def _calibrate(settings: Resolved, facts: DeviceFacts, versions: dict[str, str]) -> Calibration:
     path = ceilings.cache_path()
     key = cache_key(settings, facts, versions)
     known, warning = ceilings.load(path)
@@ -54,6 +65,10 @@ def calibrate(settings: Resolved, facts: DeviceFacts, versions: dict[str, str]) 
         try:
             found.append(measure(settings, facts))
         except (RuntimeError, MemoryError) as error:
+            if isinstance(error, getattr(torch, "AcceleratorError", ())) and not is_out_of_memory(error):
+                raise DeviceError(
+                    f"{settings.device} failed: {first_line(error)}", "the device needs a fresh process"
+                ) from error
             complete = False
             why = "not enough memory" if is_out_of_memory(error) else first_line(error)
             notes.append(f"ceiling {measure.__name__.removesuffix('_ceiling')} not measured: {why}")
@@ -74,6 +89,7 @@ def cache_key(settings: Resolved, facts: DeviceFacts, versions: dict[str, str]) 
         settings.dtype,
         str(torch.get_num_threads()) if settings.device.type == "cpu" else "",
         torch.get_float32_matmul_precision() if settings.dtype == "float32" else "",
+        str(facts.power_limit_w or ""),
     ]
     return "|".join(parts)
 
@@ -138,16 +154,26 @@ def _square(side: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor
 
 
 def _repeat(action: Callable[[], Any], device: torch.device, gpu_runs: int, cpu_s: float) -> list[float]:
-    """Return the times of ``action`` in ms: ``gpu_runs`` on a GPU, else as many as fit ``cpu_s`` (3 to 30)."""
+    """Return the times of ``action`` in ms: on a GPU at least ``gpu_runs`` and GPU_S, else what fits ``cpu_s``, 3 to 30."""
     clock = Clock(device)
     on_gpu = device.type == "cuda"
     started = time.monotonic()
-    for _ in range(3 if on_gpu else 1):
-        clock.time(action)
+    warm = 0
+    while warm < (3 if on_gpu else 1) or (on_gpu and time.monotonic() - started < GPU_S):
+        clock.time(action)  # on a GPU until clocks and power have settled: a burst is faster than what lasts
+        warm += 1
+    if on_gpu:
+        started = time.monotonic()
     times: list[float] = []
-    while len(times) < gpu_runs and (on_gpu or len(times) < 3 or time.monotonic() - started < cpu_s):
+    while _goes_on(len(times), time.monotonic() - started, gpu_runs, cpu_s, on_gpu=on_gpu):
         times.append(clock.time(action)[1])
     return times
+
+
+def _goes_on(done: int, elapsed_s: float, gpu_runs: int, cpu_s: float, *, on_gpu: bool) -> bool:
+    if on_gpu:
+        return done < gpu_runs or elapsed_s < GPU_S
+    return done < gpu_runs and (done < 3 or elapsed_s < cpu_s)
 
 
 def _ceiling(name: str, unit: str, dtype: str, work: float, times: list[float], size: str) -> Ceiling:
@@ -162,6 +188,7 @@ def _ceiling(name: str, unit: str, dtype: str, work: float, times: list[float], 
         high=work / deciles[0],
         n=len(times),
         size=size,
+        measured_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +22,8 @@ _LOST = {15, 16}
 class GpmReader:
     """Reads GPM of one device. ``available`` and ``reason`` say whether it could; no method raises an NVML error."""
 
-    def __init__(self, api: Any) -> None:
-        self._api = api
+    def __init__(self, api: Any, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._api, self._clock = api, clock
         self._handle: Any = None
         self._samples: list[Any] = []
         self._last_ns: int | None = None
@@ -48,8 +49,9 @@ class GpmReader:
             return
         self._handle, self.available, self.reason = handle, True, ""
 
-    def sample(self, now_ns: int) -> dict[str, float]:
+    def sample(self) -> dict[str, float]:
         """Return the averages since the last sample; empty when that is less than 100 ms ago, or GPM is not there."""
+        now_ns = self._clock()  # here and not where a row begins: calls between the two may take long
         if self._handle is None or (self._last_ns is not None and now_ns - self._last_ns < PERIOD_NS):
             return {}
         api = self._api

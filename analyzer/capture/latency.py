@@ -130,6 +130,6 @@ def peak_memory(device: torch.device, was_reset: bool) -> MemoryFacts:
     if was_reset:
         match = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
         if match:
-            return MemoryFacts(peak_bytes=int(match[1]) * 1024, kind="process peak RSS during the pass")
+            return MemoryFacts(peak_bytes=int(match[1]) * 1024, kind="whole process with libraries, peak RSS of the pass")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return MemoryFacts(peak_bytes=peak, kind="process peak RSS since its start")
+    return MemoryFacts(peak_bytes=peak, kind="whole process with libraries, peak RSS since its start")

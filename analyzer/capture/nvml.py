@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +53,7 @@ class NvmlReader:
     After ``open``: ``available`` and ``reason`` for NVML, ``gpm`` for GPM. No method raises an NVML error.
     """
 
-    def __init__(self, api: Any, uuid: str | None) -> None:
+    def __init__(self, api: Any, uuid: str | None, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._api, self._uuid = api, uuid
         self._handle: Any = None
         self._dead: set[str] = set()
@@ -61,7 +62,7 @@ class NvmlReader:
         self.available = False
         self.lost = ""
         self.failure = "not opened"
-        self.gpm = GpmReader(api)
+        self.gpm = GpmReader(api, clock)
 
     def open(self) -> bool:
         """Initialise NVML and find the device; return whether it is there, else ``failure`` says why not."""
@@ -100,12 +101,15 @@ class NvmlReader:
         except self._api.NVMLError:
             return self._api.nvmlDeviceGetHandleByUUID(f"MIG-{self._uuid}")
 
-    def sample(self, now_ns: int) -> dict[str, float]:
-        """Return the columns that could be read at ``now_ns`` (monotonic clock)."""
+    def sample(self) -> dict[str, float]:
+        """Return the columns that could be read now."""
         if self._handle is None:
             return {}
         api, handle = self._api, self._handle
-        row: dict[str, float] = {}
+        row: dict[str, float] = self.gpm.sample()  # first: what follows may block, and GPM needs its 100 ms
+        if self.gpm.lost:
+            self._lose(self.gpm.reason)
+            return row
         self._read(row, "sm_clock_mhz", lambda: api.nvmlDeviceGetClockInfo(handle, api.NVML_CLOCK_SM))
         self._read(row, "memory_clock_mhz", lambda: api.nvmlDeviceGetClockInfo(handle, api.NVML_CLOCK_MEM))
         self._read(row, "clock_event_reasons", lambda: self._event_reasons(handle))
@@ -119,10 +123,6 @@ class NvmlReader:
             ("pcie_rx_kbps", api.NVML_PCIE_UTIL_RX_BYTES),
         ):
             self._read(row, column, lambda counter=counter: api.nvmlDeviceGetPcieThroughput(handle, counter))  # type: ignore[misc]
-        if self._handle is not None:
-            row |= self.gpm.sample(now_ns)
-            if self.gpm.lost:
-                self._lose(self.gpm.reason)
         return row
 
     def _event_reasons(self, handle: Any) -> float:

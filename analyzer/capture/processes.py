@@ -19,7 +19,8 @@ def start(module: str, errors: int = subprocess.DEVNULL) -> subprocess.Popen[str
     found = os.environ.get("PYTHONPATH")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), *([found] if found else [])])}
     return subprocess.Popen(
-        [sys.executable, "-m", module],
+        # -P: a file in the user's directory that is named like a module we import stays out
+        [sys.executable, "-P", "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=errors,

@@ -14,6 +14,7 @@ import psutil
 import torch
 from torch import nn
 
+from analyzer.capture.environment import cpu_threads
 from analyzer.capture.failures import MEMORY_HINT, explained
 from analyzer.capture.meta import Inspection
 from analyzer.capture.presets import Resolved
@@ -43,12 +44,10 @@ def prepared(choice: ModelChoice, settings: Resolved) -> Iterator[Ready]:
     """
     device = settings.device
     name = display_name(choice)
-    threads = torch.get_num_threads()
     try:
-        with warnings.catch_warnings(), explained(name, str(device), settings.dtype), torch.inference_mode():
+        quiet, told = warnings.catch_warnings(), explained(name, str(device), settings.dtype)
+        with cpu_threads(settings.threads), quiet, told, torch.inference_mode():
             warnings.simplefilter("ignore")
-            if settings.threads is not None:
-                torch.set_num_threads(settings.threads)
             if device.type == "cuda":
                 torch.cuda.set_device(device)
             torch.manual_seed(settings.seed)
@@ -63,8 +62,6 @@ def prepared(choice: ModelChoice, settings: Resolved) -> Iterator[Ready]:
             finally:
                 ready.step, ready.model = _gone, nn.Identity()
     finally:
-        if settings.threads is not None:
-            torch.set_num_threads(threads)
         release(device)
 
 

@@ -78,7 +78,7 @@ def sample_until(
         if not process.alive:
             return count
         if nvml is not None:
-            row |= nvml.sample(row["monotonic_ns"])
+            row |= nvml.sample()
         out.write(json.dumps(row) + "\n")
         out.flush()
         count += 1

@@ -246,6 +246,9 @@ class _Session:
             repeats=self.resolved.repeats,
             threads=torch.get_num_threads(),
             seed=self.resolved.seed,
+            memory_format="contiguous (NCHW)",
+            execution="eager",
+            cudnn_benchmark=torch.backends.cudnn.benchmark if on_gpu else None,
             matmul_precision=torch.get_float32_matmul_precision() if self.resolved.dtype == "float32" else None,
             convolution_tf32=torch.backends.cudnn.allow_tf32 if on_gpu and self.resolved.dtype == "float32" else None,
         )

@@ -24,7 +24,7 @@ HELD_DOWN = {
 
 def find_caveats(a: Analysis) -> tuple[Caveat, ...]:
     """Return what a reader must know before trusting the figures of one run."""
-    found = [*_steadiness(a), *_trace(a), *_beaten_ceilings(a), *_clocks(a)]
+    found = [*_steadiness(a), *_trace(a), *_beaten_ceilings(a), *_clocks(a), *_choices(a)]
     found += [Caveat("warning", f"{a.label}: {text}", "method") for text in a.warnings]
     return tuple(found)
 
@@ -50,7 +50,7 @@ def _trace(a: Analysis) -> list[Caveat]:
     found = []
     idle = 100 * a.totals.idle_us / a.totals.wall_us if a.totals.wall_us else 0.0
     if a.device.type == "cuda" and idle > IDLE_PCT:
-        found.append(Caveat("warning", f"{a.label}: the GPU is idle for {percent(idle)} of the window", "busy"))
+        found.append(Caveat("warning", f"{a.label}: the GPU is idle for {percent(idle)} of the traced time", "busy"))
     if 100 - a.totals.classified_pct > UNCLASSIFIED_PCT and a.totals.kernel_count:
         text = f"{a.label}: {percent(100 - a.totals.classified_pct)} of the kernel time has no kind"
         found.append(Caveat("warning", text, "time"))
@@ -79,14 +79,37 @@ def _beaten_ceilings(a: Analysis) -> list[Caveat]:
     return [Caveat("warning", f"{text}; measure it again with calibrate=force", "roofline")]
 
 
+def _choices(a: Analysis) -> list[Caveat]:
+    """Return settings that can decide a comparison on a GPU and are easily taken for properties of the models."""
+    facts = a.run.facts
+    if facts is None or a.device.type != "cuda":
+        return []
+    found = []
+    settings = facts.settings
+    if a.dtype == "float32" and settings.convolution_tf32 and settings.matmul_precision == "highest":
+        text = f"{a.label}: convolutions may run as TF32 while matrix products run in full float32, as torch has it by default"
+        found.append(Caveat("warning", text, "method"))
+    if facts.model.family == "cnn" and settings.memory_format and not settings.cudnn_benchmark:
+        text = (
+            f"{a.label}: ran {settings.memory_format}, {settings.execution}, cudnn.benchmark off; a CNN may be faster otherwise"
+        )
+        found.append(Caveat("note", text, "method"))
+    return found
+
+
 def _clocks(a: Analysis) -> list[Caveat]:
     found = []
-    reasons = [int(r.clock_event_reasons) for r in records(a.samples) if r.clock_event_reasons == r.clock_event_reasons]
+    spans = [(p.start_unix_ns, p.end_unix_ns) for p in (a.run.facts.passes if a.run.facts else ()) if p.name == "untraced"]
+    reasons = [
+        int(row.clock_event_reasons)
+        for row in records(a.samples, "time_ns", "clock_event_reasons")
+        if row.clock_event_reasons == row.clock_event_reasons and any(s <= row.time_ns <= e for s, e in spans)
+    ]
     if reasons:
         for bit, name in HELD_DOWN.items():
             share = 100 * sum(1 for reason in reasons if reason & bit) / len(reasons)
             if share > 0:
-                text = f"{a.label}: clocks held down ({name}) in {percent(share)} of the samples"
+                text = f"{a.label}: clocks held down ({name}) in {percent(share)} of the samples of the timed pass"
                 found.append(Caveat("warning", text, "steady"))
     limit, default = a.device.power_limit_w, a.device.power_default_w
     if limit and default and limit < 0.99 * default:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analyzer.format import digits, milliseconds, percent, times
+from analyzer.format import APPROXIMATELY, digits, interval, milliseconds, percent, times
 from analyzer.insight.caveats import find_caveats, find_pair_caveats, not_measured
 from analyzer.insight.gap import comparable
 from analyzer.metrics.timing import MIN_ITERATIONS
@@ -13,6 +13,8 @@ from analyzer.schema.tables import records
 NO_DIFFERENCE = 0.02
 """Ratios closer to 1 than this are no clear difference, however narrow their interval."""
 UNEXPLAINED_LIMIT = 0.25
+TOO_WIDE = 1.5
+"""An interval that holds 1 and whose ends differ by more than this factor is no evidence of equality."""
 HOST_BOUND_PCT = 20.0
 
 TERM_NAMES = {
@@ -51,7 +53,7 @@ def say_pair(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> Verd
         headline=_headline(a, b, gap, ratio),
         reason=_reason(a, b, gap, ratio),
         not_measured=not_measured((a, b)),
-        reasons=_main_reasons(gap),
+        reasons=_main_reasons(a, b, gap),
         caveats=caveats,
     )
 
@@ -59,25 +61,32 @@ def say_pair(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> Verd
 def _headline(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> str:
     where = place(a) if place(a) == place(b) else f"{place(a)} against {place(b)}"
     if ratio is None or ratio.value is None:
-        longer, shorter = (gap.first, gap.second) if gap.total_us >= 0 else (gap.second, gap.first)
-        low, high = sorted((gap.first_us, gap.second_us))
-        if low <= 0:
-            return f"{gap.first} and {gap.second} on {where}: no time to compare"
-        if not comparable(a, b):
-            first, second = milliseconds(gap.first_us), milliseconds(gap.second_us)
-            return f"{gap.first} spans {first}, {gap.second} {second} on {where}: traces that do not both divide into steps"
-        return f"{longer} takes {high / low:.2f}x as long as {shorter} on {where}, traced and without an interval"
+        return _untimed_headline(a, b, gap, where)
     if ratio.low is None:
         return f"Too few iterations to tell {gap.first} and {gap.second} apart on {where}: {times(ratio)}"
     if not clearly_different(ratio):
-        span = f" ({ratio.low:.2f} to {ratio.high:.2f})" if ratio.low is not None and ratio.high is not None else ""
-        return f"No clear difference between {gap.first} and {gap.second} on {where}: {times(ratio)}{span}"
+        span = f"{times(ratio)} ({interval(ratio)})"
+        if ratio.high is not None and ratio.high > TOO_WIDE * ratio.low:
+            return f"Too unsteady to tell {gap.first} and {gap.second} apart on {where}: {span}"
+        return f"No clear difference between {gap.first} and {gap.second} on {where}: {span}"
     longer, shorter, shown = gap.first, gap.second, ratio
     if ratio.value < 1 and ratio.low and ratio.high:
         longer, shorter = shorter, longer
         shown = Quantity(1 / ratio.value, "x", ratio.evidence, 1 / ratio.high, 1 / ratio.low)
     text = f"{longer} takes {times(shown)} as long as {shorter} on {where}"
     return f"{text}; the cause is not established" if _unexplained_share(gap) > UNEXPLAINED_LIMIT else text
+
+
+def _untimed_headline(a: Analysis, b: Analysis, gap: Gap, where: str) -> str:
+    """Return the headline on traces without an untraced latency."""
+    first, second = milliseconds(gap.first_us), milliseconds(gap.second_us)
+    if not comparable(a, b):
+        return f"{gap.first} spans {first}, {gap.second} {second} on {where}: traces that do not both divide into steps"
+    longer, shorter = (gap.first, gap.second) if gap.total_us >= 0 else (gap.second, gap.first)
+    low, high = sorted((gap.first_us, gap.second_us))
+    if low <= 0:
+        return f"{gap.first} and {gap.second} on {where}: no time to compare"
+    return f"{longer} takes {high / low:.2f}x as long as {shorter} on {where}, traced and without an interval"
 
 
 def _unexplained_share(gap: Gap) -> float:
@@ -104,7 +113,8 @@ def _reason(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> str:
     if ratio is None and not comparable(a, b):
         return f"{host}Without steps in both there is no telling whether they did the same amount of work."
     longer, sign = _direction(gap)
-    first, *more = [(kind, milliseconds(sign * delta)) for kind, delta, _ in by_kind(gap)[:2]] or [("nothing", "0 ms")]
+    named = [(_kind_name(kind, a, b), milliseconds(sign * delta)) for kind, delta, _ in by_kind(gap)[:2]]
+    first, *more = named or [("nothing", "0 ms")]
     parts = f"{first[0]} accounts for {first[1]}" + "".join(f" and {kind} for {size}" for kind, size in more)
     share = _unexplained_share(gap)
     weight = f"{percent(100 * share)} of the gap in size" if share <= 1 else "more than the gap itself in size"
@@ -114,6 +124,11 @@ def _reason(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> str:
     )
 
 
+def _kind_name(kind: str, a: Analysis, b: Analysis) -> str:
+    """Return ``kind`` in words: on a CPU nothing is idle, the time lies between operators."""
+    return "time between operators" if kind == "idle" and a.device.type == b.device.type == "cpu" else kind
+
+
 def _direction(gap: Gap) -> tuple[str, float]:
     """Return the run that takes longer, and the sign that turns first minus second into longer minus shorter."""
     return (gap.first, 1.0) if gap.total_us >= 0 else (gap.second, -1.0)
@@ -121,26 +136,47 @@ def _direction(gap: Gap) -> tuple[str, float]:
 
 def _host_bound(*runs: Analysis) -> str:
     """Return a sentence that comes before any talk of memory when a GPU waits for its host."""
-    waiting = [(r.label, idle_pct(r)) for r in runs if r.device.type == "cuda" and idle_pct(r) > HOST_BOUND_PCT]
+    waiting = [(r, waiting_pct(r)) for r in runs if r.device.type == "cuda" and waiting_pct(r) > HOST_BOUND_PCT]
     if not waiting:
         return ""
-    text = " and ".join(f"{percent(share)} of the traced time in {label}" for label, share in waiting)
+    text = " and ".join(
+        f"{percent(share)} of the {'untraced' if _untraced(r) else 'traced'} time in {r.label}" for r, share in waiting
+    )
     return f"The GPU is idle for {text}, so the host sets the pace there. "
 
 
 def idle_pct(a: Analysis) -> float:
-    """Return the idle share of the window in per cent."""
+    """Return the idle share of the traced window in per cent; tracing itself slows the host, so it overstates the idle time."""
     return 100 * a.totals.idle_us / a.totals.wall_us if a.totals.wall_us else 0.0
 
 
-def _main_reasons(gap: Gap) -> tuple[Reason, ...]:
+def waiting_pct(a: Analysis) -> float:
+    """Return the share of time in which the GPU has nothing to do: of the untraced median where there is one.
+
+    The kernels take as long with the profiler as without it; what the host does between them does not.
+    """
+    untraced_us = _untraced(a)
+    if not untraced_us:
+        return idle_pct(a)
+    busy_us = a.totals.busy_us / (a.window.batches or 1)
+    return max(0.0, 100 * (1 - busy_us / untraced_us))
+
+
+def _untraced(a: Analysis) -> float:
+    return 1e3 * (a.latency.median_ms.value or 0.0) if a.latency is not None and a.window.batches else 0.0
+
+
+def _main_reasons(a: Analysis, b: Analysis, gap: Gap) -> tuple[Reason, ...]:
+    """Return the kinds that differ most; times of the traced steps, floors modelled."""
     longer, sign = _direction(gap)
     found = []
     for kind, delta, floor in by_kind(gap)[:3]:
-        text = f"{kind}: {longer} takes {milliseconds(abs(delta))} {'longer' if sign * delta >= 0 else 'less'}"
+        text = (
+            f"{_kind_name(kind, a, b)}: {longer} takes {milliseconds(abs(delta))} {'longer' if sign * delta >= 0 else 'less'}"
+        )
         if floor:
             work, above = milliseconds(sign * floor), milliseconds(sign * (delta - floor))
-            text += f" ({work} from the floor of its work, {above} from time above it)"
+            text += f" ({APPROXIMATELY}{work} from the floor of its work, {APPROXIMATELY}{above} from time above it)"
         found.append(Reason(text, "busy" if kind == "idle" else "gap"))
     return tuple(found)
 

@@ -64,6 +64,9 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
     seed: int = 0
     matmul_precision: str | None = None
+    memory_format: str | None = None
+    execution: str | None = None
+    cudnn_benchmark: bool | None = None
     convolution_tf32: bool | None = None
 
 
@@ -81,6 +84,7 @@ class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
     high: Positive
     n: Count
     size: str = ""
+    measured_utc: str = ""
 
 
 class PassFacts(msgspec.Struct, frozen=True, kw_only=True):

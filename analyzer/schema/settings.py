@@ -37,7 +37,7 @@ class CaptureSettings:
     warmup_min_iterations: int = 5
     threads: int | None = None
     seed: int = 0
-    sample_period_s: float = 0.1
+    sample_period_s: float = 0.12
     calibrate: str = "auto"
     out_root: Path = Path("traces")
     command: tuple[str, ...] = ()

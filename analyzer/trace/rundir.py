@@ -115,6 +115,9 @@ def _claim(part: Path, root: Path, base: str) -> Path:
 def write_facts(directory: Path, facts: RunFacts) -> None:
     """Write ``run.json``."""
     text = msgspec.json.format(msgspec.json.encode(facts), indent=2)
+    home = str(Path.home())
+    if len(home) > 1:  # warnings and factories may quote a path; whose home it lies in is nobody's business
+        text = text.replace(home.encode(), b"~")
     (directory / RUN_FILE).write_bytes(text + b"\n")
 
 

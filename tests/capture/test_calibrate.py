@@ -111,3 +111,20 @@ def test_spread() -> None:
     assert spread_pct([10.0] * 5) == 0
     assert spread_pct([10, 10, 10, 10, 100]) == 0  # one hiccup
     assert spread_pct([8, 9, 10, 11, 12]) == pytest.approx(20)
+
+
+def test_ceilings_are_those_of_the_threads_that_the_model_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def measured(*_: object) -> Ceiling:
+        seen.append(torch.get_num_threads())
+        return Ceiling(name="copy", unit="GB/s", dtype="float32", value=1.0, low=1.0, high=1.0, n=3)
+
+    monkeypatch.setattr(calibrate, "copy_ceiling", measured)
+    monkeypatch.setattr(calibrate, "matmul_ceiling", measured)
+    before = torch.get_num_threads()
+    other = before + 1
+    settings = resolve(CaptureSettings(device="cpu", threads=other, dtype="float32"))
+    calibrate.calibrate(settings, FACTS, VERSIONS)
+    assert seen == [other, other]
+    assert torch.get_num_threads() == before

@@ -10,6 +10,12 @@ SECOND = 1_000_000_000
 UUID = "1234-5678"
 
 
+def at(reader: NvmlReader, now_ns: int) -> dict[str, float]:
+    """Take a sample when the monotonic clock says ``now_ns``."""
+    reader.gpm._clock = lambda: now_ns
+    return reader.sample()
+
+
 def opened(fake: FakeNvml) -> NvmlReader:
     reader = NvmlReader(fake, UUID)
     assert reader.open()
@@ -20,8 +26,8 @@ def test_hopper_fills_every_gpu_column_and_frees_all() -> None:
     fake = FakeNvml()
     reader = opened(fake)
     assert reader.gpm.available
-    assert not [column for column in reader.sample(0) if column.startswith("gpm")]  # one sample is no interval
-    row = reader.sample(SECOND)
+    assert not [column for column in at(reader, 0) if column.startswith("gpm")]  # one sample is no interval
+    row = at(reader, SECOND)
     gpu = set(SAMPLES.names[7:])
     assert gpu - set(row) == {"gpm_fp16_pct"}  # that one is NaN
     assert row["gpm_dram_pct"] == 100
@@ -40,13 +46,13 @@ def test_gpm_is_never_asked_within_100_ms() -> None:
     fake = FakeNvml()
     reader = opened(fake)
     for tick in range(0, 500_000_000, 30_000_000):
-        reader.sample(tick)
+        at(reader, tick)
     assert fake.calls.count("nvmlGpmSampleGet") == 5
 
 
 def test_ampere_has_no_gpm_and_says_so() -> None:
     reader = opened(FakeNvml(gpm=False))
-    row = reader.sample(0) | reader.sample(SECOND)
+    row = at(reader, 0) | at(reader, SECOND)
     assert not [column for column in row if column.startswith("gpm")]
     assert row["gpu_util_pct"] == 97
     assert not reader.gpm.available
@@ -56,8 +62,8 @@ def test_ampere_has_no_gpm_and_says_so() -> None:
 def test_gpm_without_permission_leaves_the_rest() -> None:
     fake = FakeNvml(failures={"nvmlGpmMetricsGet": 4})
     reader = opened(fake)
-    reader.sample(0)
-    row = reader.sample(SECOND)
+    at(reader, 0)
+    row = at(reader, SECOND)
     assert row["sm_clock_mhz"] == 1410
     assert not reader.gpm.available
     assert reader.gpm.reason == "no permission"
@@ -68,7 +74,7 @@ def test_gpm_without_permission_leaves_the_rest() -> None:
 def test_an_unsupported_quantity_is_asked_once() -> None:
     fake = FakeNvml(failures={"nvmlDeviceGetTotalEnergyConsumption": 3})
     reader = opened(fake)
-    assert "energy_j" not in reader.sample(0) | reader.sample(SECOND)
+    assert "energy_j" not in at(reader, 0) | at(reader, SECOND)
     assert fake.calls.count("nvmlDeviceGetTotalEnergyConsumption") == 1
     assert reader.summary() == "energy_j: not supported by this device"
 
@@ -76,14 +82,14 @@ def test_an_unsupported_quantity_is_asked_once() -> None:
 def test_a_passing_failure_is_asked_again() -> None:
     fake = FakeNvml(failures={"nvmlDeviceGetTemperature": 999})
     reader = opened(fake)
-    reader.sample(0)
+    at(reader, 0)
     fake.failures.clear()
-    assert reader.sample(SECOND)["temperature_c"] == 55
+    assert at(reader, SECOND)["temperature_c"] == 55
 
 
 def test_old_drivers_names() -> None:
     fake = FakeNvml(failures={"nvmlDeviceGetCurrentClocksEventReasons": 13, "fields": 3})
-    row = opened(fake).sample(0)
+    row = at(opened(fake), 0)
     assert row["clock_event_reasons"] == 8
     assert row["power_average_w"] == 300
     assert "power_instant_w" not in row
@@ -94,8 +100,8 @@ def test_a_lost_device_ends_nvml(function: str) -> None:
     fake = FakeNvml(failures={function: (15, 3)})
     reader = opened(fake)
     for second in range(4):
-        reader.sample(second * SECOND)
-    assert reader.sample(5 * SECOND) == {}
+        at(reader, second * SECOND)
+    assert at(reader, 5 * SECOND) == {}
     assert "lost" in reader.summary()
     reader.close()
     assert fake.allocated == 0
@@ -107,7 +113,7 @@ def test_no_nvml(code: int, words: str) -> None:
     reader = NvmlReader(FakeNvml(failures={"nvmlInit": code}), UUID)
     assert not reader.open()
     assert words in reader.summary()
-    assert reader.sample(0) == {}
+    assert at(reader, 0) == {}
     reader.close()
 
 

@@ -142,9 +142,20 @@ def test_grammar_of_the_headline() -> None:
 
 
 def test_noise_that_covers_the_difference_is_no_difference() -> None:
-    a = analysis("A", {}, 0, steps=1, latency=timed(1.0, 1.4, 0.8, 1.2, 0.9, 1.5))
-    b = analysis("B", {}, 0, steps=1, latency=timed(1.0, 1.3, 0.7, 1.1, 0.9, 1.4))
+    a = analysis("A", {}, 0, steps=1, latency=timed(1.0, 1.1, 0.9))
+    b = analysis("B", {}, 0, steps=1, latency=timed(1.0, 1.1, 0.95))
     assert say_pair(a, b, explain(a, b), ratio(a.latency, b.latency)).headline.startswith("No clear difference")
+    wild = analysis("W", {}, 0, steps=1, latency=timed(1.0, 2.4, 0.4, 1.2, 0.5, 3.5))
+    headline = say_pair(a, wild, explain(a, wild), ratio(a.latency, wild.latency)).headline
+    assert headline.startswith("Too unsteady to tell A and W apart")
+
+
+def test_what_tracing_adds_to_the_host_does_not_make_a_gpu_wait() -> None:
+    gpu = DeviceFacts(type="cuda", name="GPU")
+    a = analysis("A", {"matmul": (900, 0, 0, 0)}, 900, steps=1, device=gpu, latency=timed(1.0))
+    b = analysis("B", {"convolution": (400, 0, 0, 0)}, 400, steps=1, device=gpu, latency=timed(0.5))
+    verdict = say_pair(a, b, explain(a, b), ratio(a.latency, b.latency))
+    assert not verdict.reason.startswith("The GPU is idle")
 
 
 def test_too_few_iterations_tell_nothing() -> None:

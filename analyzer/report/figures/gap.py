@@ -43,7 +43,7 @@ def waterfall(gap: Gap, steps: tuple[Step, ...], intervals: tuple[tuple[float, f
             _step(axes, step, row, factor)
         _connect(axes, gap, steps, factor)
         _label(axes, gap, intervals, steps, factor, unit)
-        _frame(axes, gap, steps, factor, unit)
+        _frame(axes, gap, intervals, steps, factor, unit)
         _legend(figure, {term for step in steps for term, _ in step.terms})
 
     text = f"Waterfall from {clean(gap.second, 80)} to {clean(gap.first, 80)} in {len(steps)} steps; numbers in the table below"
@@ -115,8 +115,12 @@ def _signed(value: float, unit: str) -> str:
     return f"{fixed_signed(value, 0 if size >= 100 else 1 if size >= 10 else 2)} {unit}"
 
 
-def _frame(axes: Axes, gap: Gap, steps: tuple[Step, ...], factor: float, unit: str) -> None:
-    low, high = _span(gap, steps)
+def _frame(
+    axes: Axes, gap: Gap, intervals: tuple[tuple[float, float] | None, ...], steps: tuple[Step, ...], factor: float, unit: str
+) -> None:
+    span = _span(gap, steps)
+    ends = [*span, *(end for interval in intervals if interval for end in interval)]  # no whisker is cut off
+    low, high = min(ends), max(ends)
     low, high = low / factor, high / factor
     if is_zoomed(gap, steps):
         axes.set_xlim(low - 0.15 * (high - low), high + 0.35 * (high - low))

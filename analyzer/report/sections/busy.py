@@ -46,7 +46,9 @@ def _sentence(a: Analysis, line: Timeline) -> str:
     word = "the host sets the pace" if share > HOST_BOUND_PCT else "the GPU is kept busy for most of it"
     where = " in the step shown" if line.step >= 0 else ""
     gaps = f"{count(line.gap_count)} gaps{where}, mean {milliseconds(line.mean_gap_us)}" if line.gap_count else "no gaps"
-    return f"{label}: the GPU is idle for {percent(share)} of the traced time, so {word}; {launches} {unit}; {gaps}."
+    return (
+        f"{label}: the GPU is idle for {percent(share)} of the traced time, so {word} while traced; {launches} {unit}; {gaps}."
+    )
 
 
 def _how(lines: tuple[Timeline, ...], gpu: bool) -> str:

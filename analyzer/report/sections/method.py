@@ -13,6 +13,7 @@ from analyzer.report.facts import environment
 from analyzer.report.sections.kernels import HEADS, OCCUPANCY
 from analyzer.report.text import clean
 from analyzer.schema.results import Analysis, Study
+from analyzer.schema.run import Ceiling
 from analyzer.schema.tables import LAUNCHES, SAMPLES, TIMINGS
 
 MARK = "Approximation:"
@@ -127,6 +128,7 @@ def _limits(study: Study) -> list[Block]:
     if measured:
         heads = (
             Head("run"),
+            Head("measured"),
             Head("ceiling"),
             Head("type"),
             *(Head(n, "", True) for n in ("median", "10 %", "90 %", "n")),
@@ -134,17 +136,15 @@ def _limits(study: Study) -> list[Block]:
             Head("size"),
         )
         found = tuple(_ceiling(a, c) for a, c in measured)
-        blocks.append(Table("ceilings-table", "Ceilings measured in these runs", heads, found))
+        blocks.append(Table("ceilings-table", "Ceilings measured on the device of these runs", heads, found))
     return blocks
 
 
-def _ceiling(a: Analysis, c: object) -> Row:
-    value, low, high, n = (float(getattr(c, name)) for name in ("value", "low", "high", "n"))
-    texts = [clean(str(getattr(c, name)), 80) for name in ("name", "dtype", "unit", "size")]
-    numbers = (Cell(digits(v), v) for v in (value, low, high))
-    return Row(
-        (Cell(clean(a.label, 60)), Cell(texts[0]), Cell(texts[1]), *numbers, Cell(count(n), n), Cell(texts[2]), Cell(texts[3]))
-    )
+def _ceiling(a: Analysis, c: Ceiling) -> Row:
+    texts = [clean(text, 80) for text in (a.label, c.measured_utc or "–", c.name, c.dtype, c.unit, c.size)]
+    run, measured, name, dtype, unit, length = (Cell(text) for text in texts)
+    numbers = (Cell(digits(v), v) for v in (c.value, c.low, c.high))
+    return Row((run, measured, name, dtype, *numbers, Cell(count(c.n), c.n), unit, length))
 
 
 @lru_cache(maxsize=1)
@@ -184,7 +184,7 @@ def _reproduce(study: Study) -> Listing:
         elif facts.command:
             items.append((clean(a.label, 60), clean(" ".join(facts.command), 600)))
         else:
-            items.append((clean(a.label, 60), "the run does not record its command"))
+            items.append((clean(a.label, 60), "the run was not recorded by the command line"))
     return Listing("How to reproduce", tuple(items), code=True)
 
 

@@ -13,8 +13,8 @@ from analyzer.schema.results import Analysis, Study
 
 HOW = (
     "Right is more arithmetic per byte, up is faster. Under the slanted line memory bounds the rate, under the flat line "
-    "arithmetic does; the distance to the line is what is left. Area is the share of the run's time. Marks are hollow because "
-    "their bytes are modelled: each tensor read or written once."
+    "arithmetic does; the distance to the line is the distance to that bound. Area is the share of the run's time. Marks are "
+    "hollow because their bytes are modelled: each tensor read or written once."
 )
 
 

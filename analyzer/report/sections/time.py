@@ -48,7 +48,7 @@ def _lead(stack: Stack) -> str:
         if stack.steps
         else "in the whole trace"
     )
-    return f"{clean(stack.label, 60)}: {milliseconds(stack.busy_us)} busy {steps}; most of it {named}."
+    return f"{clean(stack.label, 60)}: {milliseconds(stack.busy_us)} busy {steps}, traced; most of it {named}."
 
 
 def _table(analyses: tuple[Analysis, ...], found: tuple[Stack, ...], idle: str) -> Table:
