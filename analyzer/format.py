@@ -76,11 +76,11 @@ def times(ratio: Quantity) -> str:
 
 
 def ratio_places(ratio: Quantity) -> int:
-    """Return the decimals of a ratio: two where its interval is narrower than 0.1, one below 1, else none."""
+    """Return the decimals of a ratio and its ends: two where its interval is narrower than 0.5, one below 5, else none."""
     if ratio.low is None or ratio.high is None:
         return 2
     width = ratio.high - ratio.low
-    return 2 if width < 0.1 else 1 if width < 1 else 0
+    return 2 if width < 0.5 else 1 if width < 5 else 0
 
 
 def quantity(figure: Quantity, significant: int = 3) -> str:
@@ -119,7 +119,7 @@ def interval(figure: Quantity, significant: int = 3) -> str:
     if figure.low is None or figure.high is None:
         return ""
     if figure.unit == "x":
-        places = ratio_places(figure) + 1
+        places = ratio_places(figure)
         return f"{figure.low:.{places}f}x to {figure.high:.{places}f}x"
     return f"{digits(figure.low, significant)} to {digits(figure.high, significant)} {figure.unit}".rstrip()
 

@@ -167,13 +167,11 @@ def _untraced(a: Analysis) -> float:
 
 
 def _main_reasons(a: Analysis, b: Analysis, gap: Gap) -> tuple[Reason, ...]:
-    """Return the kinds that differ most; times of the traced steps, floors modelled."""
-    longer, sign = _direction(gap)
+    """Return the kinds that differ most, each said of the run that takes longer in it; traced times, floors modelled."""
     found = []
     for kind, delta, floor in by_kind(gap)[:3]:
-        text = (
-            f"{_kind_name(kind, a, b)}: {longer} takes {milliseconds(abs(delta))} {'longer' if sign * delta >= 0 else 'less'}"
-        )
+        longer, sign = (gap.first, 1.0) if delta >= 0 else (gap.second, -1.0)
+        text = f"{_kind_name(kind, a, b)}: {longer} takes {milliseconds(abs(delta))} longer"
         if floor:
             work, above = milliseconds(sign * floor), milliseconds(sign * (delta - floor))
             text += f" ({APPROXIMATELY}{work} from the floor of its work, {APPROXIMATELY}{above} from time above it)"

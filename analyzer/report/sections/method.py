@@ -141,7 +141,9 @@ def _limits(study: Study) -> list[Block]:
 
 
 def _ceiling(a: Analysis, c: Ceiling) -> Row:
-    texts = [clean(text, 80) for text in (a.label, c.measured_utc or "–", c.name, c.dtype, c.unit, c.size)]
+    texts = [
+        clean(text, 80) for text in (a.label, c.measured_utc[:16].replace("T", " ") or "–", c.name, c.dtype, c.unit, c.size)
+    ]
     run, measured, name, dtype, unit, length = (Cell(text) for text in texts)
     numbers = (Cell(digits(v), v) for v in (c.value, c.low, c.high))
     return Row((run, measured, name, dtype, *numbers, Cell(count(c.n), c.n), unit, length))
