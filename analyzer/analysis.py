@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analyzer.hardware.spec import DeviceLimits, Roof, device_limits
 from analyzer.insight.gap import explain
 from analyzer.insight.verdict import say_one, say_pair
 from analyzer.metrics.attribution import add_work
 from analyzer.metrics.kernels import group_kernels
+from analyzer.metrics.limits import limit_facts, limits_of
 from analyzer.metrics.memory import add_floors
 from analyzer.metrics.occupancy import add_occupancy
 from analyzer.metrics.timing import latency, ratio
 from analyzer.metrics.totals import add_exclusive, choose_window, sum_kinds, sum_totals
-from analyzer.schema.evidence import Evidence, Quantity
 from analyzer.schema.operators import OpCall
-from analyzer.schema.results import Analysis, LimitFact, Study
-from analyzer.schema.run import DeviceFacts, Run
+from analyzer.schema.results import Analysis, Study
+from analyzer.schema.run import Run
 from analyzer.trace.calls import match_exact, parse_call, read_calls
 from analyzer.trace.kinds import classify_launches
 from analyzer.trace.kineto import Trace, read_trace
@@ -44,7 +41,7 @@ def analyze(source: str | Path) -> Analysis:
 
     launches = classify_launches(linked.launches, calls, linked.ops, names)
     launches = add_work(launches, calls, linked.ops, names)
-    limits = _limits(run, device)
+    limits = limits_of(run, device)
     launches = add_floors(launches, limits)
     launches = add_occupancy(launches, device)
     window = choose_window(linked)
@@ -62,7 +59,7 @@ def analyze(source: str | Path) -> Analysis:
         kinds=sum_kinds(launches),
         kernels=group_kernels(launches, run.name, limits),
         launches=launches,
-        limits=_limit_facts(limits(dtype), limits(dtype, "convolution")),
+        limits=limit_facts(limits, dtype),
         latency=latency(timings),
         timings=timings,
         samples=read_samples(run),
@@ -116,47 +113,6 @@ def _operator_calls(run: Run, trace: Trace, linked: Linked) -> tuple[list[OpCall
 def _any_exact(trace: Trace, exact: list[OpCall | None], start: int, end: int) -> bool:
     inside = (trace.ops["start_ns"] >= start) & (trace.ops["start_ns"] <= end)
     return any(exact[i] is not None for i in np.flatnonzero(inside.to_numpy()))
-
-
-def _limits(run: Run, device: DeviceFacts) -> Callable[..., DeviceLimits]:
-    """Return the limits by element type and kind; on CUDA float32 may run as TF32, separately for products and convolutions."""
-    ceilings = run.facts.ceilings if run.facts else ()
-    settings = run.facts.settings if run.facts else None
-    tf32_products = settings is not None and settings.matmul_precision in ("high", "medium")
-    tf32_convolutions = settings is not None and bool(settings.convolution_tf32)
-
-    @lru_cache(maxsize=64)
-    def of(dtype: str, kind: str = "") -> DeviceLimits:
-        if dtype == "float32" and device.type == "cuda":
-            if kind == "convolution" and tf32_convolutions:
-                return device_limits(device, "tfloat32", ceilings)
-            if tf32_products:
-                return device_limits(device, dtype, ceilings, spec_dtype="tfloat32")
-        return device_limits(device, dtype, ceilings)
-
-    return of
-
-
-def _limit_facts(limits: DeviceLimits, convolution: DeviceLimits) -> tuple[LimitFact, ...]:
-    facts = []
-    other = convolution.matrix != limits.matrix
-    for name, roof, unit in (
-        *((("matrix peak used for convolutions (TF32)", convolution.matrix, "TFLOP/s"),) if other else ()),
-        ("bandwidth used for floors", limits.bandwidth, "GB/s"),
-        ("matrix peak used for floors", limits.matrix, "TFLOP/s"),
-        ("DRAM bandwidth, datasheet", limits.dram_spec, "GB/s"),
-        ("matrix peak, datasheet", limits.matrix_spec, "TFLOP/s"),
-        ("vector peak, datasheet", limits.vector, "TFLOP/s"),
-    ):
-        facts.append(LimitFact(name, _roof_quantity(roof, unit, limits.reason)))
-    return tuple(facts)
-
-
-def _roof_quantity(roof: Roof | None, unit: str, reason: str) -> Quantity:
-    if roof is None:
-        return Quantity.missing(unit, reason or "no datasheet figure for this device")
-    evidence = Evidence.MEASURED if roof.measured else Evidence.SPEC
-    return Quantity(roof.value, roof.unit, evidence, source=roof.source)
 
 
 def _main_dtype(launches: pd.DataFrame) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 EXIT_FAILED = 1
 EXIT_UNAVAILABLE = 3
-EXIT_GATE = 4
 
 
 class AnalyzerError(Exception):
@@ -31,9 +30,3 @@ class TraceError(AnalyzerError):
 
 class DeviceError(AnalyzerError):
     """The device is missing, or failed or ran out of memory during a run."""
-
-
-class UnavailableError(AnalyzerError):
-    """A measurement that was demanded (``strict=true``) cannot be made here."""
-
-    exit_code = EXIT_UNAVAILABLE

@@ -15,7 +15,7 @@ import torch
 
 from analyzer.capture import nvml
 from analyzer.errors import DeviceError
-from analyzer.schema.run import DeviceFacts
+from analyzer.schema.run import AMD, NVIDIA, DeviceFacts
 
 _CACHE_ROOT = Path("/sys/devices/system/cpu/cpu0/cache")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -115,7 +115,7 @@ def _cuda_facts(device: torch.device) -> DeviceFacts:
     return DeviceFacts(
         type="cuda",
         name=properties.name,
-        vendor="amd" if torch.version.hip else "nvidia",
+        vendor=AMD if torch.version.hip else NVIDIA,
         index=device.index,
         compute_capability=f"{properties.major}.{properties.minor}",
         sm_count=read("multi_processor_count"),

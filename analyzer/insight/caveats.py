@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from analyzer.format import digits, percent, quantity
 from analyzer.metrics.memory import MATRIX_KINDS
+from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis, Caveat
 from analyzer.schema.tables import records
 
 PROFILER_SLOWDOWN = 1.10
 SPREAD_PCT = 10.0
-IDLE_PCT = 20.0
+HOST_BOUND_PCT = 20.0
 UNCLASSIFIED_PCT = 5.0
 BEATEN = 1.10
 HELD_DOWN = {
@@ -48,9 +49,9 @@ def _steadiness(a: Analysis) -> list[Caveat]:
 
 def _trace(a: Analysis) -> list[Caveat]:
     found = []
-    idle = 100 * a.totals.idle_us / a.totals.wall_us if a.totals.wall_us else 0.0
-    if a.device.type == "cuda" and idle > IDLE_PCT:
-        found.append(Caveat("warning", f"{a.label}: the GPU is idle for {percent(idle)} of the traced time", "busy"))
+    if a.device.type == "cuda" and a.totals.idle_pct > HOST_BOUND_PCT:
+        text = f"{a.label}: the GPU is idle for {percent(a.totals.idle_pct)} of the traced time"
+        found.append(Caveat("warning", text, "busy"))
     if 100 - a.totals.classified_pct > UNCLASSIFIED_PCT and a.totals.kernel_count:
         text = f"{a.label}: {percent(100 - a.totals.classified_pct)} of the kernel time has no kind"
         found.append(Caveat("warning", text, "time"))
@@ -67,7 +68,7 @@ def _trace(a: Analysis) -> list[Caveat]:
 
 
 def _beaten_ceilings(a: Analysis) -> list[Caveat]:
-    """Return the kinds that ran faster than the rate that calibration measured: then the calibration was disturbed."""
+    """Return the kinds that ran faster than their limit allows: then the limit, or the work, is wrong."""
     beaten = [
         str(row.kind)
         for row in records(a.kinds)
@@ -75,8 +76,12 @@ def _beaten_ceilings(a: Analysis) -> list[Caveat]:
     ]
     if not beaten:
         return []
-    text = f"{a.label}: {' and '.join(beaten)} ran faster than the measured ceiling, which then was measured in a busier moment"
-    return [Caveat("warning", f"{text}; measure it again with calibrate=force", "roofline")]
+    text = f"{a.label}: {' and '.join(beaten)} ran faster than"
+    if any(limit.figure.evidence is Evidence.MEASURED for limit in a.limits):
+        why = "the measured ceiling, which then was measured in a busier moment; measure it again with calibrate=force"
+    else:
+        why = "the datasheet allows: its element type, its work or the device is taken for another"
+    return [Caveat("warning", f"{text} {why}", "roofline")]
 
 
 def _choices(a: Analysis) -> list[Caveat]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analyzer.format import APPROXIMATELY, digits, interval, milliseconds, percent, times
-from analyzer.insight.caveats import find_caveats, find_pair_caveats, not_measured
+from analyzer.insight.caveats import HOST_BOUND_PCT, find_caveats, find_pair_caveats, not_measured
 from analyzer.insight.gap import comparable
 from analyzer.metrics.timing import MIN_ITERATIONS
 from analyzer.schema.evidence import Quantity
@@ -15,7 +15,6 @@ NO_DIFFERENCE = 0.02
 UNEXPLAINED_LIMIT = 0.25
 TOO_WIDE = 1.5
 """An interval that holds 1 and whose ends differ by more than this factor is no evidence of equality."""
-HOST_BOUND_PCT = 20.0
 
 TERM_NAMES = {
     "floor": "floor of its work",
@@ -145,11 +144,6 @@ def _host_bound(*runs: Analysis) -> str:
     return f"The GPU is idle for {text}, so the host sets the pace there. "
 
 
-def idle_pct(a: Analysis) -> float:
-    """Return the idle share of the traced window in per cent; tracing itself slows the host, so it overstates the idle time."""
-    return 100 * a.totals.idle_us / a.totals.wall_us if a.totals.wall_us else 0.0
-
-
 def waiting_pct(a: Analysis) -> float:
     """Return the share of time in which the GPU has nothing to do: of the untraced median where there is one.
 
@@ -157,7 +151,7 @@ def waiting_pct(a: Analysis) -> float:
     """
     untraced_us = _untraced(a)
     if not untraced_us:
-        return idle_pct(a)
+        return a.totals.idle_pct
     busy_us = a.totals.busy_us / (a.window.batches or 1)
     return max(0.0, 100 * (1 - busy_us / untraced_us))
 

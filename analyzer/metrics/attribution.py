@@ -42,6 +42,11 @@ def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, nam
     )
 
 
+def counted(launches: pd.DataFrame) -> pd.Series[bool]:
+    """Tell which launches carry FLOP and bytes that sums may use: those of a formula, not estimates and not helpers."""
+    return launches["basis"] == "formula"
+
+
 def _nobody(launches: pd.DataFrame) -> Int64:
     return np.full(len(launches), -1, dtype=np.int64)
 

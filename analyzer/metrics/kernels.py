@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer.hardware.spec import DeviceLimits
+from analyzer.metrics.attribution import counted
 from analyzer.metrics.memory import name_bounds
 from analyzer.schema.evidence import Evidence
 
@@ -32,9 +33,9 @@ def group_kernels(launches: pd.DataFrame, run: str, limits: Callable[..., Device
     """
     rows = launches[launches["category"].isin(("kernel", "operator"))]
     time = rows["dur_ns"] / 1e3
-    frame = rows.assign(calls=1, time_us=time, counted=rows["basis"].isin(("formula",)))
+    frame = rows.assign(calls=1, time_us=time)
     for column in ("flop", "bytes_compulsory"):
-        frame[column] = frame[column].where(frame["counted"])
+        frame[column] = frame[column].where(counted(rows))
     grouped = frame.groupby(KEY, dropna=False, sort=False)
     summed = grouped.agg(
         module=("module", _module_pattern),

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer.hardware.spec import SmLimits, sm_limits
-from analyzer.schema.run import DeviceFacts
+from analyzer.schema.run import NVIDIA, DeviceFacts
 
 WARP = 32
 
@@ -69,7 +69,7 @@ def add_occupancy(launches: pd.DataFrame, device: DeviceFacts) -> pd.DataFrame:
     ``occupancy_pct`` caps the resident blocks by the grid, min(resident, grid / multiprocessors), as Kineto does.
     """
     columns: dict[str, list[float | str]] = {name: [] for name in OCCUPANCY_COLUMNS}
-    limits = sm_limits(device.compute_capability) if device.vendor == "NVIDIA" else None
+    limits = sm_limits(device.compute_capability) if device.vendor == NVIDIA else None
     cache: dict[tuple[str, str, float, float], tuple[float | str, ...]] = {}
     keys = zip(launches["grid"], launches["block"], launches["registers"], launches["shared_bytes"], strict=True)
     for key in keys:

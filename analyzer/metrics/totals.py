@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analyzer.metrics.attribution import MODELLED
+from analyzer.metrics.attribution import MODELLED, counted
 from analyzer.metrics.timing import exclusive_ns, gaps, union_ns
 from analyzer.schema.evidence import Evidence, Quantity
 from analyzer.schema.results import Totals, Window
@@ -56,8 +56,8 @@ def sum_kinds(launches: pd.DataFrame) -> pd.DataFrame:
             "kind": launches["kind"],
             "time_us": time,
             "calls": 1,
-            "flop": launches["flop"].where(launches["basis"] == "formula"),
-            "bytes_compulsory": launches["bytes_compulsory"].where(launches["basis"] == "formula"),
+            "flop": launches["flop"].where(counted(launches)),
+            "bytes_compulsory": launches["bytes_compulsory"].where(counted(launches)),
             "floor_us": launches["floor_us"].where(floored, 0.0),
             "modelled_us": time.where(floored, 0.0),
             "no_floor_us": time.where(modelled & ~floored, 0.0),
@@ -80,7 +80,7 @@ def sum_totals(launches: pd.DataFrame, linked: Linked, window: Window) -> Totals
     classified = ~launches["kind"].isin(NOT_CLASSIFIED).to_numpy()
     modelled = kernels["basis"].isin(MODELLED).to_numpy()
     copies = launches["category"].isin(("memcpy", "memset"))
-    counted = launches["basis"] == "formula"
+    work = launches[counted(launches)]
     return Totals(
         wall_us=(window.end_ns - window.start_ns) / 1e3,
         kernel_time_us=total,
@@ -92,8 +92,8 @@ def sum_totals(launches: pd.DataFrame, linked: Linked, window: Window) -> Totals
         classified_pct=_share(exclusive, classified),
         modelled_pct=_share(time, modelled),
         linked_pct=_share(time, (kernels["op_index"] >= 0).to_numpy()),
-        flop=float(launches.loc[counted, "flop"].sum()),
-        bytes_compulsory=float(launches.loc[counted, "bytes_compulsory"].sum()),
+        flop=float(work["flop"].sum()),
+        bytes_compulsory=float(work["bytes_compulsory"].sum()),
         occupancy_pct=_weighted(kernels, "occupancy_pct", Evidence.DERIVED),
         occupancy_kineto_pct=_weighted(kernels, "occupancy_kineto_pct", Evidence.MEASURED),
     )

@@ -39,17 +39,6 @@ class TensorArg:
             return self.numel * self.itemsize
         return self.itemsize * math.prod(n for n, s in zip(self.shape, self.stride, strict=True) if s != 0)
 
-    def is_dense(self) -> bool | None:
-        """Tell whether the elements lie in row-major order without gaps; None where strides are not known."""
-        if self.stride is None:
-            return None
-        expected = 1
-        for n, s in zip(reversed(self.shape), reversed(self.stride), strict=True):
-            if n != 1 and s != expected:
-                return False
-            expected *= n
-        return True
-
 
 Scalar = None | bool | int | float | str
 Value = Scalar | tuple["Value", ...]

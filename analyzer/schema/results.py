@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analyzer.schema.evidence import Evidence, Quantity
@@ -34,6 +34,11 @@ class Totals:
     bytes_compulsory: float
     occupancy_pct: Quantity
     occupancy_kineto_pct: Quantity
+
+    @property
+    def idle_pct(self) -> float:
+        """Return the idle share of the window; tracing slows the host, so on a GPU it overstates the idle time."""
+        return 100 * self.idle_us / self.wall_us if self.wall_us else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,4 +176,3 @@ class Study:
     verdict: Verdict
     ratio: Quantity | None = None
     gap: Gap | None = None
-    findings: tuple[Any, ...] = field(default=())

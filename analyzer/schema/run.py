@@ -13,6 +13,8 @@ Count = Annotated[int, Meta(ge=1, lt=2**40)]
 Text = Annotated[str, Meta(min_length=1, max_length=1000)]
 
 RUN_FORMAT_VERSION = 1
+NVIDIA, AMD = "NVIDIA", "AMD"
+"""Vendors of GPUs, spelled as in the datasheets; capture, reader and metrics must agree on them."""
 
 
 class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -92,17 +92,13 @@ def read_calls(path: Path) -> list[OpCall]:
         document = msgspec.json.decode(data)
         if document["format_version"] > OPS_FORMAT_VERSION:
             raise TraceError(f"{path} has format {document['format_version']}", "update the analyzer")
-        return [_exact_call(op) for op in document["ops"]]
+        return [exact_call(op) for op in document["ops"]]
     except (OSError, EOFError, zlib.error, msgspec.DecodeError, KeyError, TypeError, RecursionError) as error:
         raise TraceError(f"{path} is damaged: {error}", "record the run again, or delete the file") from error
 
 
 def exact_call(op: dict[str, Any]) -> OpCall:
     """Return one entry of ``ops.json.gz`` (or of a recorded meta forward) as a call."""
-    return _exact_call(op)
-
-
-def _exact_call(op: dict[str, Any]) -> OpCall:
     return OpCall(op["name"], tuple(map(_exact_arg, op["inputs"])), tuple(map(_exact_arg, op["outputs"])))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer.errors import TraceError
-from analyzer.schema.run import DeviceFacts
+from analyzer.schema.run import AMD, NVIDIA, DeviceFacts
 
 MAX_TRACE_BYTES = 16 << 30
 """Bound on the decompressed size, so that a gzip bomb ends in an error and not in the machine's memory."""
@@ -53,7 +53,6 @@ class _Document(msgspec.Struct):
     computeProperties: msgspec.Raw = msgspec.Raw(b"[]")  # noqa: N815
     baseTimeNanoseconds: int = 0  # noqa: N815
     hip_runtime_version: int | None = None
-    cuda_runtime_version: int | None = None
 
 
 class _DeviceArgs(msgspec.Struct, rename={"name_": "name"}):
@@ -112,7 +111,6 @@ class Trace:
     calls: pd.DataFrame
     annotations: pd.DataFrame
     frames: pd.DataFrame
-    event_count: int
 
 
 def read_trace(path: Path) -> Trace:
@@ -150,7 +148,6 @@ def _read_trace(path: Path) -> Trace:
             calls=_call_table(by_kind["call"], threads),
             annotations=_span_table(by_kind["note"], threads),
             frames=_span_table(by_kind["frame"], threads),
-            event_count=len(document.traceEvents),
         )
     except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
         raise TraceError(f"{path} is damaged: {error}", _HINT) from error
@@ -297,7 +294,7 @@ def _device(document: _Document, events: pd.DataFrame) -> DeviceFacts:
         return DeviceFacts(type="cpu", name="CPU")
     index = int(events["device"].mode().iloc[0])
     facts = next((d for d in known if d.id == index), known[0] if known else None)
-    vendor = "AMD" if document.hip_runtime_version or (facts and "AMD" in facts.name_) else "NVIDIA"
+    vendor = AMD if document.hip_runtime_version or (facts and AMD in facts.name_) else NVIDIA
     if facts is None:
         return DeviceFacts(type="cuda", name="GPU (not named in the trace)", index=index)
     major = facts.computeMajor if facts.computeMajor is not None else facts.major

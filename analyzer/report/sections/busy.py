@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analyzer.format import count, digits, milliseconds, percent
-from analyzer.insight.verdict import HOST_BOUND_PCT, idle_pct
+from analyzer.insight.caveats import HOST_BOUND_PCT
 from analyzer.report.blocks import Block, Cell, Figure, Head, Notice, Prose, Row, Section, Table, number
 from analyzer.report.figures.time import timelines
 from analyzer.report.marks.time import MAX_MARKS, Timeline, timeline
@@ -35,7 +35,7 @@ def _sentence(a: Analysis, line: Timeline) -> str:
     steps = a.window.batches or 1
     launches = f"{count(a.totals.kernel_count / steps)} {'launches' if a.device.type == 'cuda' else 'operators that do work'}"
     unit = "per step" if a.window.batches else "in the whole trace"
-    share = idle_pct(a)
+    share = a.totals.idle_pct
     label = clean(a.label, 60)
     if a.device.type != "cuda":
         wrappers = milliseconds(a.totals.dispatch_us / steps)

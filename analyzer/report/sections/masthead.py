@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from analyzer.format import MISSING, digits, interval, marked, milliseconds, percent, quantity, scaled, size, times
-from analyzer.insight.verdict import clearly_different, idle_pct
+from analyzer.insight.verdict import clearly_different
 from analyzer.report.blocks import Reading, Tile
 from analyzer.report.text import clean
 from analyzer.schema.evidence import Evidence
@@ -132,7 +132,7 @@ def _work(a: Analysis) -> tuple[str, Evidence, str]:
 
 def _idle(a: Analysis) -> tuple[str, Evidence, str]:
     where = "of the traced time, no kernel, copy or fill runs" if a.device.type == "cuda" else "of the traced time"
-    return percent(idle_pct(a)), MEASURED, where
+    return percent(a.totals.idle_pct), MEASURED, where
 
 
 def _memory(a: Analysis) -> tuple[str, Evidence, str]:
