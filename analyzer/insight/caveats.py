@@ -78,7 +78,10 @@ def _beaten_ceilings(a: Analysis) -> list[Caveat]:
         return []
     text = f"{a.label}: {' and '.join(beaten)} ran faster than"
     if any(limit.figure.evidence is Evidence.MEASURED for limit in a.limits):
-        why = "the measured ceiling, which then was measured in a busier moment; measure it again with calibrate=force"
+        why = (
+            "the measured ceiling (a square matrix product): that was measured in a busier moment, or another library "
+            "does this work better; calibrate=force measures again"
+        )
     else:
         why = "the datasheet allows: its element type, its work or the device is taken for another"
     return [Caveat("warning", f"{text} {why}", "roofline")]
