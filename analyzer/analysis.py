@@ -19,25 +19,31 @@ from analyzer.metrics.totals import add_exclusive, choose_window, sum_kinds, sum
 from analyzer.schema.operators import OpCall
 from analyzer.schema.results import Analysis, Study
 from analyzer.schema.run import Run
+from analyzer.schema.settings import Selection
 from analyzer.trace.calls import match_exact, parse_call, read_calls
 from analyzer.trace.kinds import classify_launches
 from analyzer.trace.kineto import Trace, read_trace
-from analyzer.trace.link import Linked, link
+from analyzer.trace.link import link
+from analyzer.trace.ranks import ranks_in, select_rank
 from analyzer.trace.rundir import open_run, read_samples, read_timings
+from analyzer.trace.scopes import Stretch, read_steps
 
 
-def analyze(source: str | Path) -> Analysis:
-    """Return the analysis of a run directory or of a bare Kineto trace. Needs neither torch nor a GPU.
+def analyze(source: str | Path, selection: Selection = Selection()) -> Analysis:  # noqa: B008 - frozen
+    """Return the analysis of a run directory or of a bare Kineto trace, or of the part of it that ``selection`` names.
+
+    Needs neither torch nor a GPU.
 
     Raises:
-        TraceError: nothing is there, or it is damaged or no trace.
+        TraceError: nothing is there, it is no trace, or it has no such part.
+        OtherRankError: the trace is of another rank than the selected one.
     """
     run = open_run(Path(source))
-    trace = read_trace(run.trace)
+    trace = select_rank(read_trace(run.trace, max_expansion=selection.max_expansion), selection.rank)
     device = run.facts.device if run.facts else trace.device
-    linked = link(trace)
-    calls, warnings = _operator_calls(run, trace, linked)
-    names = trace.ops["name"].astype(str).tolist()
+    linked = link(trace, selection)
+    calls, warnings = _operator_calls(run, trace, read_steps(trace))
+    names = trace.ops["name"].astype(object).tolist()
 
     launches = classify_launches(linked.launches, calls, linked.ops, names)
     launches = add_work(launches, calls, linked.ops, names)
@@ -63,10 +69,11 @@ def analyze(source: str | Path) -> Analysis:
         latency=latency(timings),
         timings=timings,
         samples=read_samples(run),
-        warnings=(*(run.facts.warnings if run.facts else ()), *warnings),
+        warnings=(*(run.facts.warnings if run.facts else ()), *trace.warnings, *_rank_warning(trace), *warnings),
         segments=linked.segments,
         steps=linked.steps,
         base_unix_ns=trace.base_unix_ns,
+        foreign=linked.foreign or ((), ()),
     )
 
 
@@ -93,21 +100,41 @@ def _family(analysis: Analysis) -> str:
     return analysis.run.facts.model.family if analysis.run.facts else ""
 
 
-def _operator_calls(run: Run, trace: Trace, linked: Linked) -> tuple[list[OpCall | None], tuple[str, ...]]:
+def _rank_warning(trace: Trace) -> tuple[str, ...]:
+    ranks = ranks_in(trace)
+    return (
+        (f"the file holds {len(ranks)} ranks and the figures cover all of them; rank={ranks[0]} selects one",)
+        if len(ranks) > 1
+        else ()
+    )
+
+
+def _operator_calls(run: Run, trace: Trace, steps: tuple[Stretch, ...]) -> tuple[list[OpCall | None], tuple[str, ...]]:
     """Return the call of each operator: exact where the run recorded one, else from the trace's shapes."""
-    columns = ("name", "dims", "types", "strides", "concrete")
-    calls = [parse_call(*row) for row in zip(*(trace.ops[c].astype(str) for c in columns), strict=True)]
+    calls = _described_calls(trace.ops)
     if run.ops is None:
         missing = ("ops.json.gz is missing, so bytes come from the shapes of inputs, without strides and outputs",)
         return calls, missing if run.facts else ()
-    exact = match_exact(trace.ops, read_calls(run.ops), linked.steps)
-    missed = sum(1 for _, start, end in linked.steps if not _any_exact(trace, exact, start, end))
+    exact = match_exact(trace.ops, read_calls(run.ops), steps)
+    missed = sum(1 for _, start, end in steps if not _any_exact(trace, exact, start, end))
     warnings = (
-        (f"{missed} of {len(linked.steps)} traced steps ran other operators than the recorded one: bytes from shapes there",)
+        (f"{missed} of {len(steps)} traced steps ran other operators than the recorded one: bytes from shapes there",)
         if missed
         else ()
     )
     return [e if e is not None else c for e, c in zip(exact, calls, strict=True)], warnings
+
+
+def _described_calls(ops: pd.DataFrame) -> list[OpCall | None]:
+    """Return the call that the trace's own arguments describe, each distinct one parsed once."""
+    columns = [ops[name].cat for name in ("name", "dims", "types", "strides", "concrete")]
+    key = np.zeros(len(ops), np.int64)
+    for column in columns:
+        key = pd.factorize(key * len(column.categories) + column.codes.to_numpy())[0].astype(np.int64)
+    first = np.unique(key, return_index=True)[1]
+    texts = [column.categories.to_numpy(object)[column.codes.to_numpy()[first]] for column in columns]
+    parsed = [parse_call(*row) for row in zip(*texts, strict=True)]
+    return [parsed[k] for k in key.tolist()]
 
 
 def _any_exact(trace: Trace, exact: list[OpCall | None], start: int, end: int) -> bool:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -23,9 +24,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from analyzer import __version__
 from analyzer.errors import EXIT_FAILED, EXIT_UNAVAILABLE, AnalyzerError, ConfigError
-from analyzer.schema.settings import CaptureSettings, ModelChoice, Settings
+from analyzer.schema.settings import CaptureSettings, ModelChoice, Selection, Settings
 from analyzer.usage import usage
 
+_MAX_STEPS = 100_000
 _HELP_HINT = "`analyzer --help` lists the groups, the settings and their values"
 _exit_code = 0
 _job_began = False
@@ -167,12 +169,20 @@ def _settings(values: dict[str, Any], choices: dict[str, str], command: tuple[st
         out_root=Path(_text(values, "traces")),
         command=command,
     )
+    if values["steps"] is not None and values["annotation"] is not None:
+        raise ConfigError("steps= and annotation= both select a part of the trace", "give one of them")
     models = tuple(found for family in ("vit", "cnn") if (found := _model(values, family, choices.get(family, ""))))
     return Settings(
         task=str(values["task"]["name"]),
         models=models,
         capture=capture,
         runs=_runs(values["runs"]),
+        selection=Selection(
+            steps=_steps(values["steps"]),
+            annotation=_text(values, "annotation") if values["annotation"] is not None else None,
+            rank=_number(values, "rank", int, minimum=0),
+            max_expansion=_required(values, "max_expansion", float, minimum=1),
+        ),
         reports=Path(_text(values, "reports")),
         out=Path(_text(values, "out")) if values["out"] is not None else None,
         json=_flag(values, "json"),
@@ -238,6 +248,20 @@ def _runs(value: Any) -> tuple[str, ...]:
     if not found or not all(isinstance(text, str) and text for text in found):
         raise ConfigError(f"runs= must name paths, not {value!r}", "give a run directory, a trace file, a list or a glob")
     return tuple(found)
+
+
+def _steps(value: Any) -> tuple[int, ...] | None:
+    """Return the profiler steps that ``3``, ``[3,5]`` or ``3-5`` (both ends included) name."""
+    if value is None:
+        return None
+    found = value if isinstance(value, list) else [value]
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,9})-(\d{1,9})", value)):
+        first, last = int(match.group(1)), int(match.group(2))
+        if 0 <= last - first <= _MAX_STEPS:
+            return tuple(range(first, last + 1))
+    if not found or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in found):
+        raise ConfigError(f"steps= must name profiler steps, not {value!r}", "for example steps=3, steps=3-5 or steps=[3,5]")
+    return tuple(sorted(set(found)))
 
 
 # --- errors ------------------------------------------------------------------------------------------------------------

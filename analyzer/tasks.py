@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from analyzer.errors import ConfigError
 from analyzer.progress import Reporter
-from analyzer.schema.settings import Settings
+from analyzer.schema.run import shown_name
+from analyzer.schema.settings import Selection, Settings
 
 if TYPE_CHECKING:
     from analyzer.schema.results import Study
@@ -54,7 +55,7 @@ def profile(settings: Settings, reporter: Reporter) -> Outcome:
         return Outcome(_plan_lines(plans), {"plan": plans})
     with _report_directory(settings, "-".join(choice.name for choice in settings.models)) as directory:
         runs = [session.capture(choice, settings.capture, reporter) for choice in settings.models]
-        study = _write_report(runs, directory, reporter)
+        study = _write_report(runs, settings.selection, directory, reporter)
     return _report_outcome(study, directory, runs)
 
 
@@ -69,7 +70,7 @@ def report(settings: Settings, reporter: Reporter) -> Outcome:
     if settings.dry_run:
         return Outcome([f"would report on: {', '.join(map(str, runs))}"], {"runs": [str(r) for r in runs]})
     with _report_directory(settings, "-".join(_short_name(r) for r in runs[:2])) as directory:
-        study = _write_report(runs, directory, reporter)
+        study = _write_report(runs, settings.selection, directory, reporter)
     return _report_outcome(study, directory, [])
 
 
@@ -162,7 +163,7 @@ def _is_report(directory: Path) -> bool:
 
 
 def _short_name(run: Path) -> str:
-    return run.name.split(".")[0][:60]
+    return shown_name(run.name).split(".")[0][:60]
 
 
 def _report_directory(
@@ -176,14 +177,21 @@ def _report_directory(
     return new_directory(settings.reports, f"{stamp}-{name}")
 
 
-def _write_report(runs: list[Path], directory: NewDirectory, reporter: Reporter) -> Study:
+def _write_report(runs: list[Path], selection: Selection, directory: NewDirectory, reporter: Reporter) -> Study:
     with reporter.stage("analyse", len(runs)) as stage:
         from analyzer.analysis import analyze, study
+        from analyzer.trace.ranks import OtherRankError
 
         analyses = []
+        other: OtherRankError | None = None
         for path in runs:
-            analyses.append(analyze(path))
+            try:
+                analyses.append(analyze(path, selection))
+            except OtherRankError as error:
+                other = error
             stage.advance()
+        if other is not None and not analyses:
+            raise other
     with reporter.stage("write report"):
         from analyzer.report.render import write_report
 

@@ -28,11 +28,17 @@ def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, nam
     """
     owner = _owners(names, ops)[launches["op_index"].to_numpy(np.int64)] if len(names) else _nobody(launches)
     owner = np.where(launches["op_index"].to_numpy(np.int64) >= 0, owner, -1)
-    work = {int(i): (work_of(call) if (call := calls[int(i)]) is not None else None) for i in np.unique(owner) if i >= 0}
+    known: dict[int, Work | None] = {}  # operators with the same arguments share their call
+    work = {}
+    for i in np.unique(owner[owner >= 0]).tolist():
+        call = calls[i]
+        if id(call) not in known:
+            known[id(call)] = work_of(call) if call is not None else None
+        work[i] = known[id(call)]
     share, basis = _shares(launches, owner, work, names)
     flop = [w.flop if i >= 0 and (w := work[int(i)]) else np.nan for i in owner]
     size = [w.bytes if i >= 0 and (w := work[int(i)]) else np.nan for i in owner]
-    described = [_describe(calls[int(i)]) if i >= 0 else ("", "") for i in owner]
+    described = _describe_all([calls[i] if i >= 0 else None for i in owner.tolist()])
     return launches.assign(
         flop=np.array(flop, np.float64) * share,
         bytes_compulsory=np.array(size, np.float64) * share,
@@ -90,6 +96,12 @@ def _shares(
         for i in main:
             basis[i] = label
     return share, basis
+
+
+def _describe_all(calls: list[OpCall | None]) -> list[tuple[str, str]]:
+    known = {id(call): call for call in calls}
+    described = {key: _describe(call) for key, call in known.items()}
+    return [described[id(call)] for call in calls]
 
 
 def _describe(call: OpCall | None) -> tuple[str, str]:

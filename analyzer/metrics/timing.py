@@ -38,6 +38,41 @@ def gaps(start: Int64, end: Int64, window: tuple[int, int]) -> tuple[Int64, Int6
     return begin[real], stop[real]
 
 
+Stretches = tuple[Int64, Int64]
+"""(start, end) of stretches that do not overlap, in order."""
+
+
+def merge(start: Int64, end: Int64) -> Stretches:
+    """Return the stretches that the intervals cover."""
+    if not len(start):
+        return start, end
+    order = np.argsort(start, kind="stable")
+    s, reach = start[order], np.maximum.accumulate(end[order])
+    first = np.concatenate(([True], s[1:] > reach[:-1]))
+    last = np.concatenate((first[1:], [True]))
+    return s[first], reach[last]
+
+
+def intersect(a: Stretches, b: Stretches) -> Stretches:
+    """Return the stretches that lie in both ``a`` and ``b``."""
+    time = np.concatenate((*a, *b))
+    change = np.concatenate((np.ones(len(a[0])), -np.ones(len(a[0])), np.ones(len(b[0])), -np.ones(len(b[0]))))
+    order = np.argsort(time, kind="stable")
+    time, covered = time[order], np.cumsum(change[order])
+    both = np.flatnonzero((covered[:-1] == 2) & (np.diff(time) > 0)) if len(time) else np.array([], np.int64)
+    return merge(time[both], time[both + 1])
+
+
+def subtract(a: Stretches, b: Stretches) -> Stretches:
+    """Return the stretches of ``a`` that ``b`` leaves uncovered."""
+    return intersect(a, gaps(*b, (int(a[0][0]), int(a[1][-1])))) if len(a[0]) else a
+
+
+def length_ns(stretches: Stretches) -> int:
+    """Return the summed length of ``stretches``."""
+    return int((stretches[1] - stretches[0]).sum())
+
+
 def exclusive_ns(start: Int64, end: Int64, owner: Int64, owners: int) -> Float64:
     """Return the exclusive time of each owner: a moment in which k intervals run gives each of them 1/k of it.
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from analyzer.metrics.attribution import MODELLED, counted
-from analyzer.metrics.timing import exclusive_ns, gaps, union_ns
+from analyzer.metrics.idle import split_idle
+from analyzer.metrics.timing import Stretches, exclusive_ns, length_ns, merge, subtract, union_ns
 from analyzer.schema.evidence import Evidence, Quantity
 from analyzer.schema.results import Totals, Window
 from analyzer.trace.kinds import KINDS, NOT_CLASSIFIED
@@ -21,6 +22,8 @@ def choose_window(linked: Linked) -> Window:
 
     Work outside the steps is part of the trace and of its totals, so nothing is then divided by the number of steps.
     """
+    if linked.foreign is not None:
+        return _selected_window(linked, linked.foreign)
     launches = linked.launches
     count = len(linked.steps)
     ends = linked.segments[1]
@@ -35,6 +38,26 @@ def choose_window(linked: Linked) -> Window:
     if outside > OUTSIDE_SHARE * launches["dur_ns"].sum():
         return Window(*whole, f"the whole trace, first to last event: part of its work lies outside {names}", count)
     return Window(min(first, *starts), max(last, *stops), f"{names}, with everything launched there", count, count)
+
+
+def _selected_window(linked: Linked, foreign: Stretches) -> Window:
+    """Return the selected stretches, each until the last of what was launched in it has ended.
+
+    Time in which only work from elsewhere ran is left out: it is neither busy nor idle time of the selection.
+    """
+    launches = linked.launches
+    segment_start, segment_end, row = linked.segments
+    step = launches["step"].to_numpy(np.int64)[row]
+    begin = np.array([start for _, start, _ in linked.steps], np.int64)
+    end = np.array([stop for _, _, stop in linked.steps], np.int64)
+    np.minimum.at(begin, step, segment_start)
+    np.maximum.at(end, step, segment_end)
+    own = merge(segment_start, segment_end)
+    covered = subtract(merge(begin, end), subtract(merge(*foreign), own))
+    stretches = tuple(zip(covered[0].tolist(), covered[1].tolist(), strict=True))
+    source = f"as asked: {linked.selected}, with everything launched there and without the time in which only other work ran"
+    count = len(linked.steps)
+    return Window(int(begin.min()), int(end.max()), source, count, count, stretches)
 
 
 def add_exclusive(launches: pd.DataFrame, linked: Linked) -> pd.DataFrame:
@@ -71,8 +94,12 @@ def sum_kinds(launches: pd.DataFrame) -> pd.DataFrame:
 
 def sum_totals(launches: pd.DataFrame, linked: Linked, window: Window) -> Totals:
     """Return the sums over ``window``."""
-    start, end, _ = linked.segments
-    idle_start, idle_end = gaps(start, end, (window.start_ns, window.end_ns))
+    start, end, row = linked.segments
+    covered = window.stretches or ((window.start_ns, window.end_ns),)
+    stretches = np.array([s for s, _ in covered], np.int64), np.array([e for _, e in covered], np.int64)
+    idle = subtract(stretches, merge(start, end))
+    on_gpu = not launches["category"].eq("operator").any()
+    computing = launches["category"].eq("kernel").to_numpy()[row]
     kernels = launches[launches["category"].isin(("kernel", "operator"))]
     time = kernels["dur_ns"].to_numpy(np.float64) / 1e3
     total = float(time.sum())
@@ -82,12 +109,12 @@ def sum_totals(launches: pd.DataFrame, linked: Linked, window: Window) -> Totals
     copies = launches["category"].isin(("memcpy", "memset"))
     work = launches[counted(launches)]
     return Totals(
-        wall_us=(window.end_ns - window.start_ns) / 1e3,
+        wall_us=length_ns(stretches) / 1e3,
         kernel_time_us=total,
         kernel_count=len(kernels),
         copy_us=float(launches.loc[copies, "dur_ns"].sum() / 1e3),
         busy_us=union_ns(start, end) / 1e3,
-        idle_us=float((idle_end - idle_start).sum() / 1e3),
+        idle_us=length_ns(idle) / 1e3,
         dispatch_us=linked.wrapper_ns / 1e3,
         classified_pct=_share(exclusive, classified),
         modelled_pct=_share(time, modelled),
@@ -96,6 +123,8 @@ def sum_totals(launches: pd.DataFrame, linked: Linked, window: Window) -> Totals
         bytes_compulsory=float(work["bytes_compulsory"].sum()),
         occupancy_pct=_weighted(kernels, "occupancy_pct", Evidence.DERIVED),
         occupancy_kineto_pct=_weighted(kernels, "occupancy_kineto_pct", Evidence.MEASURED),
+        copy_only_us=(union_ns(start, end) - union_ns(start[computing], end[computing])) / 1e3 if on_gpu else 0.0,
+        idle=split_idle(idle, launches, linked.syncs) if on_gpu else None,
     )
 
 

@@ -39,7 +39,7 @@ def _facts(a: Analysis) -> dict[str, str]:
         "power default": _number(d.power_default_w, "W"),
         "element type": a.dtype,
         "window": a.window.source,
-        "trace file": a.run.trace.name,
+        "trace file": a.run.trace_name,
     }
     return out | (_run_facts(a) if a.run.facts else {})
 

@@ -14,7 +14,7 @@ from analyzer.metrics.kernels import COLUMNS
 from analyzer.report.facts import environment
 from analyzer.report.text import clean
 from analyzer.schema.evidence import Evidence, Quantity
-from analyzer.schema.results import Analysis, Gap, Study
+from analyzer.schema.results import Analysis, Gap, Idle, Study
 
 SUMMARY_FORMAT_VERSION = 1
 LAUNCH_COLUMNS = ("run", "index", "start_us", "dur_us", "device", "stream", "correlation", "kernel", "op", "module")
@@ -58,7 +58,7 @@ def _run(a: Analysis, name: str) -> dict[str, Any]:
     out: dict[str, Any] = {
         "name": name,
         "label": clean(a.label),
-        "trace": clean(a.run.trace.name),
+        "trace": clean(a.run.trace_name),
         "gpu": clean(a.device.name) if a.device.type == "cuda" else None,
         "device": clean(a.device.name),
         "device_type": a.device.type,
@@ -79,6 +79,8 @@ def _run(a: Analysis, name: str) -> dict[str, Any]:
         "copy_us": _figure(t.copy_us, "us", _M),
         "busy_us": _figure(t.busy_us, "us", _M),
         "idle_us": _figure(t.idle_us, "us", _M),
+        "idle": _idle(t.idle),
+        "copy_only_us": _figure(t.copy_only_us, "us", _M),
         "dispatch_us": _figure(t.dispatch_us, "us", _M),
         "classified_pct": _figure(t.classified_pct, "%", _D),
         "modelled_pct": _figure(t.modelled_pct, "%", _D),
@@ -102,6 +104,14 @@ def _figure(value: float, unit: str, evidence: Evidence) -> dict[str, Any]:
     if not math.isfinite(value):
         return Quantity.missing(unit, "not in this trace").to_json()
     return Quantity(value, unit, evidence).to_json()
+
+
+def _idle(idle: Idle | None) -> dict[str, Any] | None:
+    """Return the parts of a GPU's idle time, None on a CPU run."""
+    if idle is None:
+        return None
+    parts = {"host_us": idle.host_us, "sync_us": idle.sync_us, "launch_us": idle.launch_us, "unknown_us": idle.unknown_us}
+    return {name: _figure(value, "us", _D) for name, value in parts.items()}
 
 
 def _work(value: float, unit: str) -> dict[str, Any]:

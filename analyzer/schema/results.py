@@ -13,11 +13,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Idle:
+    """The idle time of a GPU in parts that add up to it, in microseconds.
+
+    It waits for the host (``host_us``), for the host inside a synchronising call (``sync_us``), for a launch on its way
+    (``launch_us``), or for something whose launch is not in the trace (``unknown_us``).
+    """
+
+    host_us: float
+    sync_us: float
+    launch_us: float
+    unknown_us: float
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """Sums over the window, in microseconds unless named otherwise.
 
     ``wall_us`` is the window; ``kernel_time_us`` the plain sum of kernel durations; ``busy_us`` the time with at least one
-    kernel, copy or fill; ``idle_us`` the complement of ``busy_us``, computed from the gaps and not as a remainder.
+    kernel, copy or fill; ``idle_us`` the complement of ``busy_us``, computed from the gaps and not as a remainder; ``idle``
+    its parts, None on a CPU run. ``copy_only_us`` is the time in which copies or fills run and no kernel does.
     """
 
     wall_us: float
@@ -34,6 +49,8 @@ class Totals:
     bytes_compulsory: float
     occupancy_pct: Quantity
     occupancy_kineto_pct: Quantity
+    copy_only_us: float = 0.0
+    idle: Idle | None = None
 
     @property
     def idle_pct(self) -> float:
@@ -46,7 +63,8 @@ class Window:
     """The stretch of the trace that the figures cover; ``source`` says how it was chosen.
 
     ``steps`` counts the profiler's steps in it, None where it names none. ``batches`` is what times may be divided by: the
-    steps where all work lies in them, else None.
+    steps where all work lies in them, else None. ``stretches`` are the disjoint (start_ns, end_ns) that make up the window,
+    where it is not all of what lies between start and end.
     """
 
     start_ns: int
@@ -54,6 +72,7 @@ class Window:
     source: str
     steps: int | None
     batches: int | None = None
+    stretches: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +87,10 @@ class LimitFact:
 class Analysis:
     """One run, analysed.
 
-    ``launches``: a row per launch. ``kernels``: the rows of kernels.csv. ``kinds``: a row per kind. ``segments``: the stretches
-    (start_ns, end_ns, row of ``launches``) in which launches really run: on a CPU an operator pauses for those inside it.
-    ``steps``: (name, start_ns, end_ns) of the profiler's steps.
+    ``launches``: a row per launch. ``kernels``: the rows of kernels.csv. ``kinds``: a row per kind. ``segments``: the
+    stretches (start_ns, end_ns, row of ``launches``) in which launches really run: on a CPU an operator pauses for those
+    inside it. ``steps``: (name, start_ns, end_ns) of the profiler's steps, or of what was selected; then ``foreign`` holds
+    (start_ns, end_ns) of what ran outside.
     """
 
     run: Run
@@ -90,6 +110,7 @@ class Analysis:
     segments: tuple[Any, Any, Any] = ((), (), ())
     steps: tuple[tuple[str, int, int], ...] = ()
     base_unix_ns: int = 0
+    foreign: tuple[Any, Any] = ((), ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -151,6 +152,11 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     command: tuple[str, ...] = ()
 
 
+def shown_name(file: str) -> str:
+    """Return ``file`` without the host that torch's tensorboard_trace_handler puts first (``HOST_PID.TIME.pt.trace.json``)."""
+    return re.sub(r"^.+_\d+\.(\d{10,}\.pt\.trace\.json)", r"trace-\1", file)
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Where the files of one run are. ``facts`` is None for a bare trace that somebody else recorded."""
 
@@ -160,3 +166,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     ops: Path | None = None
     timings: Path | None = None
     samples: Path | None = None
+
+    @property
+    def trace_name(self) -> str:
+        """Return the name of the trace file as a report may show it."""
+        return shown_name(self.trace.name)

@@ -44,6 +44,24 @@ class CaptureSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """The part of a trace that figures shall cover: profiler ``steps`` by number, or all of a user ``annotation``.
+
+    ``rank`` picks one rank of several; ``max_expansion`` is how many times its size a packed file may unpack to.
+    """
+
+    steps: tuple[int, ...] | None = None
+    annotation: str | None = None
+    rank: int | None = None
+    max_expansion: float = 100.0
+
+    @property
+    def is_part(self) -> bool:
+        """Tell whether only a part of the time is asked for."""
+        return self.steps is not None or self.annotation is not None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One job of the command line. ``runs`` are paths or globs as they were given."""
 
@@ -51,6 +69,7 @@ class Settings:
     models: tuple[ModelChoice, ...]
     capture: CaptureSettings
     runs: tuple[str, ...] = ()
+    selection: Selection = Selection()
     reports: Path = Path("reports")
     out: Path | None = None
     json: bool = False

@@ -106,6 +106,53 @@ SAMPLES = Table(
     ),
 )
 
+_SPAN = (
+    Column("name", "text", "", _M, "name exactly as in the trace"),
+    Column("start_ns", "int", "ns", _M, "start, relative to the trace's clock base"),
+    Column("end_ns", "int", "ns", _M, "end"),
+    Column("thread", "int", "", _M, "number of the thread (process and thread id), or of the device's stream"),
+)
+
+SPANS = Table("spans", _SPAN)
+
+DEVICE_EVENTS = Table(
+    "device_events",
+    (
+        *_SPAN,
+        Column("category", "text", "", _M, "kernel, memcpy or memset"),
+        Column("device", "int", "", _M, "device number"),
+        Column("stream", "int", "", _M, "stream"),
+        Column("correlation", "int", "", _M, "correlation id of the launch; -1 without"),
+        Column("external_id", "int", "", _M, "External id that the profiler wrote; -1 without"),
+        Column("graph_id", "int", "", _M, "CUDA graph that launched it; -1 without (Kineto before 2026 has none)"),
+        Column("graph_node", "int", "", _M, "node in that graph; -1 without"),
+        Column("grid", "text", "", _M, "x,y,z"),
+        Column("block", "text", "", _M, "x,y,z"),
+        Column("registers", "float", "", _M, "registers per thread"),
+        Column("shared_bytes", "float", "bytes", _M, "shared memory per block, static and dynamic"),
+        Column("occupancy_kineto_pct", "float", "%", _M, "Kineto's own figure; 0 for every kernel above 48 KiB"),
+        Column("copy_bytes", "float", "bytes", _M, "bytes of a memcpy or memset"),
+    ),
+)
+
+OPERATORS = Table(
+    "operators",
+    (
+        *_SPAN,
+        Column("external_id", "int", "", _M, "External id; -1 without"),
+        Column("sequence", "int", "", _M, "sequence number that forward and backward share; -1 without"),
+        Column("forward_thread", "int", "", _M, "Fwd thread id of a backward operator; 0 or -1 in the forward"),
+        Column("dims", "text", "", _M, "Input Dims, as JSON"),
+        Column("types", "text", "", _M, "Input type, as JSON"),
+        Column("strides", "text", "", _M, "Input Strides, as JSON"),
+        Column("concrete", "text", "", _M, "Concrete Inputs, as JSON"),
+    ),
+)
+
+CALLS = Table("calls", (*_SPAN, Column("correlation", "int", "", _M, "correlation id that a launch shares with its kernel")))
+
+COUNTER_RANGES = Table("counter_ranges", _SPAN)
+
 LAUNCHES = Table(
     "launches",
     (
@@ -115,10 +162,15 @@ LAUNCHES = Table(
         Column("device", "int", "", _M, "device number; -1 on a CPU run"),
         Column("stream", "int", "", _M, "CUDA stream; thread on a CPU run"),
         Column("correlation", "int", "", _M, "correlation id of the launch; -1 without"),
+        Column("graph_id", "int", "", _M, "CUDA graph that launched it; -1 without"),
+        Column("graph_node", "int", "", _M, "node in that graph; -1 without"),
         Column("category", "text", "", _M, "kernel, operator, memcpy or memset"),
         Column("kernel", "text", "", _M, "name exactly as in the trace"),
         Column("op_index", "int", "", _D, "row of the operator that launched it; -1 when not linked"),
         Column("op", "text", "", _D, "innermost operator"),
+        Column("launch", "text", "", _M, "call of the runtime or driver that launched it; empty when not linked"),
+        Column("launch_ns", "int", "ns", _M, "start of that call; -1 when not linked; the operator's own start on a CPU run"),
+        Column("link", "text", "", _D, "how it is attributed: operator, external id, graph, call or none"),
         Column("module", "text", "", _D, "module path from our scopes, or the trace's nn.Module frames"),
         Column("step", "int", "", _D, "number of the traced step; -1 outside"),
         Column("grid", "text", "", _M, "x,y,z"),

@@ -2,179 +2,220 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from analyzer.schema.settings import Selection
 from analyzer.schema.tables import LAUNCHES
 from analyzer.trace.kinds import is_wrapper
 from analyzer.trace.kineto import Trace
+from analyzer.trace.launching import find_launches, synchronising_calls
+from analyzer.trace.scopes import Scopes, Stretch, read_scopes, read_steps, select_stretches, spans_of, stretch_of
 from analyzer.trace.spans import Int64, Spans
 
-MODULE_SCOPE = "module::"
-STEP_SCOPE = "ProfilerStep#"
+Segments = tuple[Int64, Int64, Int64]
+LINKS = ("operator", "external id", "graph", "call", "none")
+"""How a launch is attributed: to the operator around its launch call, to the one with its External id, to the launch of a
+whole graph, to a call outside any operator, or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Linked:
     """The launches of a trace, each with its operator, module and step.
 
-    ``launches`` is the table LAUNCHES. ``segments`` holds (start_ns, end_ns, row) of the stretches in which a launch
-    really runs: its interval on a GPU, its innermost stretches on a CPU. ``steps`` are (name, start_ns, end_ns).
-    ``ops`` tells which operator encloses which. ``wrapper_ns`` is the own time of operators that only call others (CPU runs).
+    ``launches`` is the table LAUNCHES. ``segments`` holds (start_ns, end_ns, row) of the stretches in which a launch really
+    runs: its interval on a GPU, its innermost stretches on a CPU. ``steps`` are (name, start_ns, end_ns); with a selection
+    they are what was selected, and ``foreign`` holds (start_ns, end_ns) of what ran outside of it. ``syncs`` are (start_ns,
+    end_ns) of calls that wait for the device. ``ops`` tells which operator encloses which. ``wrapper_ns`` is the own time of
+    operators that only call others (CPU runs).
     """
 
     launches: pd.DataFrame
-    segments: tuple[Int64, Int64, Int64]
-    steps: tuple[tuple[str, int, int], ...]
+    segments: Segments
+    steps: tuple[Stretch, ...]
     ops: Spans
     wrapper_ns: int
     first_ns: int
     last_ns: int
+    syncs: tuple[Int64, Int64]
+    selected: str = ""
+    foreign: tuple[Int64, Int64] | None = None
 
 
-def link(trace: Trace) -> Linked:
-    """Return the launches of ``trace`` with what they belong to."""
-    ops = _spans(trace.ops)
-    scopes = _Scopes(trace)
-    if trace.device.type == "cpu":
-        return _link_operators(trace, ops, scopes)
-    return _link_kernels(trace, ops, scopes)
+def link(trace: Trace, selection: Selection = Selection()) -> Linked:  # noqa: B008 - frozen
+    """Return the launches of ``trace``, or of the part of it that ``selection`` names, with what they belong to.
+
+    Raises:
+        TraceError: the trace has no such part.
+    """
+    ops = spans_of(trace.ops)
+    scopes = read_scopes(trace, ops)
+    steps = read_steps(trace)
+    linked = (_link_operators if trace.device.type == "cpu" else _link_kernels)(trace, ops, scopes, steps)
+    return _select(linked, trace, selection) if selection.is_part else linked
 
 
-def _spans(frame: pd.DataFrame) -> Spans:
-    return Spans(*(frame[column].to_numpy(np.int64) for column in ("start_ns", "end_ns", "thread")))
-
-
-class _Scopes:
-    """Module scopes and profiler steps of a trace, asked by (time, thread)."""
-
-    def __init__(self, trace: Trace) -> None:
-        notes = trace.annotations
-        names = notes["name"].astype(str)
-        ours = notes[names.str.startswith(MODULE_SCOPE)].reset_index(drop=True)
-        self._modules = _spans(ours if len(ours) else trace.frames)
-        self._paths = _scope_paths(ours) if len(ours) else _frame_paths(trace.frames, self._modules)
-        steps = notes[names.str.startswith(STEP_SCOPE)].drop_duplicates("name").sort_values("start_ns")
-        self.steps = tuple(zip(steps["name"], steps["start_ns"].astype(int), steps["end_ns"].astype(int), strict=True))
-
-    def modules(self, time: Int64, thread: Int64) -> list[str]:
-        found = self._modules.innermost(time, thread)
-        return [self._paths[i] if i >= 0 else "" for i in found]
-
-    def step_of(self, time: Int64) -> Int64:
-        out = np.full(len(time), -1, dtype=np.int64)
-        for number, (_, start, end) in enumerate(self.steps):
-            out[(time >= start) & (time <= end)] = number
-        return out
-
-
-def _scope_paths(notes: pd.DataFrame) -> list[str]:
-    return [name[len(MODULE_SCOPE) :] for name in notes["name"]]
-
-
-def _frame_paths(frames: pd.DataFrame, spans: Spans) -> list[str]:
-    """Return the path of each nn.Module frame: its own and its parents' ``Class_index`` joined by dots."""
-    own = [name.removeprefix("nn.Module: ") for name in frames["name"]]
-    paths: list[str] = [""] * len(own)
-    for i in np.argsort(frames["start_ns"].to_numpy(), kind="stable"):
-        parent = spans.parent[i]
-        paths[i] = f"{paths[parent]}.{own[i]}" if parent >= 0 and paths[parent] else own[i]
-    return paths
-
-
-def _link_kernels(trace: Trace, ops: Spans, scopes: _Scopes) -> Linked:
-    events = trace.device_events.sort_values("start_ns", kind="stable", ignore_index=True)
-    call = _launch_calls(events, trace.calls)
-    linked = call >= 0
-    time = np.where(linked, trace.calls["start_ns"].to_numpy(np.int64)[call] if len(trace.calls) else 0, 0)
-    thread = np.where(linked, trace.calls["thread"].to_numpy(np.int64)[call] if len(trace.calls) else -1, -1)
-    op = np.where(linked, ops.innermost(time, thread), -1)
-    op = _by_external_id(events, trace.ops, op)
-    names = trace.ops["name"].to_numpy(object)
-    launches = events.assign(
-        index=np.arange(len(events)),
-        dur_ns=events["end_ns"] - events["start_ns"],
-        kernel=events["name"],
-        op_index=op,
-        op=[names[i] if i >= 0 else "" for i in op],
-        module=scopes.modules(time, thread),
-        step=scopes.step_of(np.where(linked, time, events["start_ns"])),
-    ).drop(columns=["name", "external_id"])
+def _link_kernels(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stretch, ...]) -> Linked:
+    order = np.argsort(trace.device_events["start_ns"].to_numpy(), kind="stable")
+    events = trace.device_events.iloc[order].reset_index(drop=True)
+    launching = find_launches(replace(trace, device_events=events))
+    call, has_call = launching.call, launching.call >= 0
+    start_ns = events["start_ns"].to_numpy(np.int64)
+    at, thread = (_taken(trace.calls[column], call) for column in ("start_ns", "thread"))
+    op = np.where(has_call & ~launching.graph, ops.innermost(at, np.where(has_call, thread, -1)), -1)
+    by_id = np.where(launching.graph, -1, _by_external_id(events, trace.ops))
+    link = np.select([launching.graph, op >= 0, by_id >= 0, has_call], [2, 0, 1, 3], 4)
+    op = np.where(op >= 0, op, by_id)
+    launches = pd.DataFrame(
+        {
+            "index": np.arange(len(events)),
+            "start_ns": start_ns,
+            "dur_ns": events["end_ns"] - events["start_ns"],
+            "kernel": _texts(events["name"]),
+            "op_index": op,
+            "op": _named(trace.ops["name"], op),
+            "launch": _named(trace.calls["name"], call),
+            "launch_ns": np.where(has_call, at, -1),
+            "link": np.array(LINKS, object)[link],
+            "module": scopes.modules(at, np.where(has_call, thread, -1), op),
+            "step": stretch_of(steps, np.where(has_call, at, start_ns)),
+            **{column: _texts(events[column]) for column in ("category", "grid", "block")},
+            **{column: events[column] for column in _KEPT},
+        }
+    )
     rows = np.arange(len(events), dtype=np.int64)
-    bounds = [*events["start_ns"], *trace.ops["start_ns"], *trace.calls["start_ns"]]
-    ends = [*events["end_ns"], *trace.ops["end_ns"], *trace.calls["end_ns"]]
+    end_ns = events["end_ns"].to_numpy(np.int64)
+    bounds = [(table["start_ns"], table["end_ns"]) for table in (events, trace.ops, trace.calls) if len(table)]
     return Linked(
         launches=LAUNCHES.check(launches),
-        segments=(events["start_ns"].to_numpy(np.int64), events["end_ns"].to_numpy(np.int64), rows),
-        steps=scopes.steps,
+        segments=(start_ns, end_ns, rows),
+        steps=steps,
         ops=ops,
         wrapper_ns=0,
-        first_ns=int(min(bounds, default=0)),
-        last_ns=int(max(ends, default=0)),
+        first_ns=min((int(start.min()) for start, _ in bounds), default=0),
+        last_ns=max((int(end.max()) for _, end in bounds), default=0),
+        syncs=synchronising_calls(trace.calls),
     )
 
 
-def _launch_calls(events: pd.DataFrame, calls: pd.DataFrame) -> Int64:
-    """Return for each device event the row of the runtime or driver call with its correlation id, -1 without."""
-    known = calls[calls["correlation"] > 0].drop_duplicates("correlation", keep="first")
-    position = pd.Series(known.index.to_numpy(np.int64), index=known["correlation"].to_numpy(np.int64))
-    found = events["correlation"].map(position)
-    return np.asarray(found.fillna(-1), dtype=np.int64)
+_KEPT = (
+    "device", "stream", "correlation", "graph_id", "graph_node", "registers", "shared_bytes", "occupancy_kineto_pct",
+    "copy_bytes",
+)  # fmt: skip
 
 
-def _by_external_id(events: pd.DataFrame, ops: pd.DataFrame, op: Int64) -> Int64:
-    """Fill the operators that containment did not find from the ids that the profiler wrote."""
+def _taken(column: pd.Series[int], rows: Int64) -> Int64:
+    """Return the values of ``column`` in ``rows``, 0 for row -1."""
+    values = column.to_numpy(np.int64)
+    return np.where(rows >= 0, values[rows], 0) if len(values) else np.zeros(len(rows), np.int64)
+
+
+def _texts(column: pd.Series[str]) -> npt.NDArray[np.object_]:
+    """Return a categorical column as plain text, each distinct one kept once."""
+    return column.cat.categories.to_numpy(object)[column.cat.codes.to_numpy()]
+
+
+def _named(names: pd.Series[str], rows: Int64) -> npt.NDArray[np.object_]:
+    """Return the name in each of ``rows``, nothing for row -1."""
+    codes = np.where(rows >= 0, names.cat.codes.to_numpy()[rows], -1) if len(names) else np.full(len(rows), -1)
+    return np.array([*names.cat.categories, ""], object)[codes]
+
+
+def _by_external_id(events: pd.DataFrame, ops: pd.DataFrame) -> Int64:
+    """Return the operator whose id the profiler wrote into each event, -1 without; the last one where several have it."""
     known = ops[ops["external_id"] > 0].drop_duplicates("external_id", keep="last")
     position = pd.Series(known.index.to_numpy(np.int64), index=known["external_id"].to_numpy(np.int64))
-    by_id = events["external_id"].map(position).fillna(-1).to_numpy(np.int64)
-    return np.asarray(np.where(op >= 0, op, by_id), dtype=np.int64)
+    return np.asarray(events["external_id"].map(position).fillna(-1), np.int64)
 
 
-def _link_operators(trace: Trace, ops: Spans, scopes: _Scopes) -> Linked:
+def _link_operators(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stretch, ...]) -> Linked:
     """Take each operator that does work itself as a launch; wrappers that only call others are none."""
     frame = trace.ops
     start, end, owner = ops.segments()
     own = np.zeros(len(frame), dtype=np.int64)
     np.add.at(own, owner, end - start)
-    nested = ops.has_children()
-    wrapper = np.array([bool(nested[i]) and is_wrapper(name) for i, name in enumerate(frame["name"])], dtype=bool)
+    wrappers = np.array([is_wrapper(name) for name in frame["name"].cat.categories], bool)
+    wrapper = ops.has_children() & (wrappers[frame["name"].cat.codes.to_numpy()] if len(wrappers) else False)
     kept = np.flatnonzero(~wrapper)
     kept = kept[np.argsort(ops.start[kept], kind="stable")]
     row_of = np.full(len(frame), -1, dtype=np.int64)
     row_of[kept] = np.arange(len(kept))
     count = len(kept)
-    blank, nan = [""] * count, np.full(count, np.nan)
+    names = _texts(frame["name"])[kept]
     launches = pd.DataFrame(
         {
             "index": np.arange(count),
             "start_ns": ops.start[kept],
             "dur_ns": own[kept],
-            "device": np.full(count, -1),
             "stream": ops.thread[kept],
-            "correlation": np.full(count, -1),
             "category": ["operator"] * count,
-            "kernel": frame["name"].to_numpy(object)[kept],
+            "kernel": names,
             "op_index": kept,
-            "op": frame["name"].to_numpy(object)[kept],
-            "module": scopes.modules(ops.start[kept], ops.thread[kept]),
-            "step": scopes.step_of(ops.start[kept]),
-            "grid": blank,
-            "block": blank,
-            "registers": nan,
-            "shared_bytes": nan,
-            "occupancy_kineto_pct": nan,
-            "copy_bytes": nan,
+            "op": names,
+            "launch_ns": ops.start[kept],
+            "link": [LINKS[0]] * count,
+            "module": scopes.modules(ops.start[kept], ops.thread[kept], kept),
+            "step": stretch_of(steps, ops.start[kept]),
+            **{column: [""] * count for column in ("launch", "grid", "block")},
+            **{column: np.full(count, -1) for column in ("device", "correlation", "graph_id", "graph_node")},
+            **{
+                column: np.full(count, np.nan) for column in ("registers", "shared_bytes", "occupancy_kineto_pct", "copy_bytes")
+            },
         }
     )
     inside = row_of[owner] >= 0
     return Linked(
         launches=LAUNCHES.check(launches),
         segments=(start[inside], end[inside], row_of[owner][inside]),
-        steps=scopes.steps,
+        steps=steps,
         ops=ops,
         wrapper_ns=int(own[wrapper].sum()),
-        first_ns=int(ops.start.min(initial=0)) if len(frame) == 0 else int(ops.start.min()),
-        last_ns=int(ops.end.max(initial=0)),
+        first_ns=int(ops.start.min()) if len(frame) else 0,
+        last_ns=int(ops.end.max()) if len(frame) else 0,
+        syncs=synchronising_calls(trace.calls),
     )
+
+
+def _select(linked: Linked, trace: Trace, selection: Selection) -> Linked:
+    """Return what was launched inside the selected stretches; what ran outside of them is kept as ``foreign`` time."""
+    stretches = select_stretches(trace, selection)
+    launches = linked.launches
+    moment = np.where(launches["launch_ns"] >= 0, launches["launch_ns"], launches["start_ns"])
+    number = stretch_of(stretches, moment)
+    kept = np.flatnonzero(number >= 0)
+    row_of = np.full(len(launches), -1, np.int64)
+    row_of[kept] = np.arange(len(kept))
+    start, end, owner = linked.segments
+    inside = row_of[owner] >= 0
+    total = len(linked.steps)
+    what = (
+        f"annotation {selection.annotation!r}, {len(stretches)} occurrence{'s' * (len(stretches) > 1)}"
+        if selection.annotation is not None
+        else _told(stretches, total)
+    )
+    return replace(
+        linked,
+        launches=launches.iloc[kept].assign(step=number[kept], index=np.arange(len(kept))).reset_index(drop=True),
+        segments=(start[inside], end[inside], row_of[owner[inside]]),
+        steps=stretches,
+        selected=what,
+        foreign=(start[~inside], end[~inside]),
+        wrapper_ns=0 if not linked.wrapper_ns else _wrapper_ns(linked, trace, stretches),
+    )
+
+
+def _told(stretches: tuple[Stretch, ...], total: int) -> str:
+    names = stretches[0][0] if len(stretches) == 1 else f"{stretches[0][0]} to {stretches[-1][0]}"
+    return f"{len(stretches)} of {total} profiler steps, {names}"
+
+
+def _wrapper_ns(linked: Linked, trace: Trace, stretches: tuple[Stretch, ...]) -> int:
+    """Return the own time of wrappers inside the selected stretches."""
+    start, end, owner = linked.ops.segments()
+    wrappers = np.array([is_wrapper(name) for name in trace.ops["name"].cat.categories], bool)
+    wrapper = linked.ops.has_children() & wrappers[trace.ops["name"].cat.codes.to_numpy()]
+    chosen = wrapper[owner] & (stretch_of(stretches, linked.ops.start[owner]) >= 0)
+    return int((end - start)[chosen].sum())

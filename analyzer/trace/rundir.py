@@ -15,7 +15,7 @@ import msgspec
 import pandas as pd
 
 from analyzer.errors import ConfigError, TraceError
-from analyzer.schema.run import RUN_FORMAT_VERSION, Run, RunFacts
+from analyzer.schema.run import RUN_FORMAT_VERSION, Run, RunFacts, shown_name
 from analyzer.schema.tables import SAMPLES, TIMINGS, Table
 
 RUN_FILE = "run.json"
@@ -135,7 +135,7 @@ def open_run(path: Path) -> Run:
     if not path.exists():
         raise TraceError(f"no run or trace at {path}", "give a run directory or a Kineto .json or .json.gz with runs=")
     if not path.is_dir():
-        return Run(name=safe_name(path.name.split(".")[0]), trace=path)
+        return Run(name=safe_name(shown_name(path.name).split(".")[0]), trace=path)
     facts_file, trace = path / RUN_FILE, path / TRACE_FILE
     if not facts_file.is_file() or not trace.is_file():
         raise TraceError(f"{path} is no run directory: {RUN_FILE} or {TRACE_FILE} is missing", _RUN_HINT)

@@ -61,19 +61,20 @@ def test_unknown_top_level_keys_are_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "no JSON"),
+        (b"", "empty"),
         (b"hello", "no JSON"),
         (b"{", "no whole JSON"),
         (b'{"a": 1}', "no PyTorch trace"),
         (b'{"traceEvents": 3}', "no PyTorch trace"),
         (b'{"traceEvents": []}', "no operator and no kernel"),
         (b'[{"ph": "X", "cat": "kernel", "name": 7}]', "no PyTorch trace"),
-        (b'{"traceEvents": [{"ph": "X", "cat": "kernel", "args": {"stream": "x"}}]}', "damaged"),
-        (b'{"traceEvents": [{"ph": "X", "cat": "kernel", "ts": 1e300, "dur": 1}]}', "damaged"),
-        (b'{"traceEvents": [{"ph": "X", "cat": "kernel", "ts": 9e15, "dur": 9e15}]}', "damaged"),
+        (b'{"traceEvents": [{"ph": "X", "cat": "kernel", "args": {"stream": "x"}}]}', "without a start.*: 1"),
+        (b'{"traceEvents": [{"ph": "X", "cat": "kernel", "ts": 1e300, "dur": 1}]}', "no clock gives.*: 1"),
+        (b'{"traceEvents": [{"ph": "X", "cat": "kernel", "ts": 9e15, "dur": 9e15}]}', "no clock gives.*: 1"),
         (b'{"traceEvents": [{"ph": "X", "cat": "cpu_op", "args": ' + b"[" * 20000 + b"]" * 20000 + b"}]}", "trace"),
-        (b"\xff\xfe\x00", "no JSON"),
-        (b"\x1f\x8bnot gzip at all", "damaged gzip"),
+        (b"\xff\xfe\x00", "UTF-16 text: only JSON"),
+        (b"\x1f\x8bnot gzip at all", "gzip file is damaged"),
+        (b"PK\x03\x04", "a zip archive"),
     ],
 )
 def test_what_is_no_trace_gets_one_line(tmp_path: Path, content: bytes, says: str) -> None:
@@ -98,14 +99,6 @@ def test_deep_nesting_of_operators_takes_linear_time(tmp_path: Path) -> None:
     one = analyze(path)
     assert one.totals.kernel_count == depth
     assert one.totals.flop == 0
-
-
-def test_truncated_gzip(tmp_path: Path) -> None:
-    whole = gzip.compress(json.dumps(traces.document(traces.gpu_step())).encode())
-    path = tmp_path / "t.json.gz"
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(TraceError, match="damaged gzip"):
-        read_trace(path)
 
 
 def test_missing_file_and_directory(tmp_path: Path) -> None:

@@ -91,7 +91,9 @@ def timeline(analysis: Analysis, run: int, max_marks: int) -> Timeline | None:
     inside = (stop > begin) & (start < end)
     start, stop, row = np.maximum(start[inside], begin), np.minimum(stop[inside], end), row[inside]
     copy = launches["category"].isin(("memcpy", "memset")).to_numpy()[row]
-    idle_start, idle_stop = gaps(start, stop, (begin, end))
+    # what ran outside a selection kept the device busy all the same
+    others = [np.asarray(column, dtype=np.int64) for column in analysis.foreign]
+    idle_start, idle_stop = gaps(np.concatenate((start, others[0])), np.concatenate((stop, others[1])), (begin, end))
     gpu = analysis.device.type == "cuda"
     found = [("compute" if gpu else "operators", start[~copy], stop[~copy])]
     if gpu:

@@ -7,6 +7,7 @@ from analyzer.insight.caveats import HOST_BOUND_PCT
 from analyzer.report.blocks import Block, Cell, Figure, Head, Notice, Prose, Row, Section, Table, number
 from analyzer.report.figures.time import timelines
 from analyzer.report.marks.time import MAX_MARKS, Timeline, timeline
+from analyzer.report.sections.waiting import idle_table, link_table
 from analyzer.report.text import clean
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis, Study
@@ -27,6 +28,8 @@ def section(study: Study) -> Section:
     if shown:
         title = "One representative step" if all(line.step >= 0 for line in shown) else "The traced window"
         blocks.append(Figure("fig3", title, _how(shown, gpu), timelines(shown, title), _table(shown)))
+    blocks += [table for table in (idle_table(study), link_table(study)) if table is not None]
+    blocks += [Prose(f"{clean(a.label, 60)} covers {clean(a.window.source, 300)}.", Evidence.DERIVED) for a in study.analyses]
     heading = "Is the GPU kept busy?" if gpu else "Is the processor kept busy with operators?"
     return Section("busy", heading, "Busy", tuple(blocks))
 

@@ -58,7 +58,7 @@ def _passes(study: Study) -> list[Block]:
         label = clean(a.label, 60)
         facts = a.run.facts
         if facts is None:
-            text = f"{label}: a bare trace, {clean(a.run.trace.name, 120)}; window: {clean(a.window.source)}. "
+            text = f"{label}: a bare trace, {clean(a.run.trace_name, 120)}; window: {clean(a.window.source)}. "
             text += "How it was recorded is not known."
             blocks.append(Notice(text))
             continue
@@ -182,7 +182,7 @@ def _reproduce(study: Study) -> Listing:
     for a in study.analyses:
         facts = a.run.facts
         if facts is None:
-            items.append((clean(a.label, 60), f"analyzer task=report runs={clean(a.run.trace.name, 160)}"))
+            items.append((clean(a.label, 60), f"analyzer task=report runs={clean(a.run.trace_name, 160)}"))
         elif facts.command:
             items.append((clean(a.label, 60), clean(" ".join(facts.command), 600)))
         else:

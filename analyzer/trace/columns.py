@@ -1,0 +1,383 @@
+"""Columns of a trace's tables, filled piece by piece: numbers as arrays, repeated text once, no objects kept per event.
+
+A second process fills columns as well (see ``worker``), so this module keeps away from pandas, whose import takes longer than
+most files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from operator import itemgetter
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from analyzer.trace.damage import Damage
+from analyzer.trace.events import EXACT_US, Event
+from analyzer.trace.spans import Int64
+
+Chunk = tuple[int, npt.NDArray[Any]]
+"""The number of a piece and the values of one column in it."""
+
+Parts = tuple[
+    dict[str, list[Chunk]],
+    dict[str, list[Any]],
+    list[tuple[int | str, int | str]],
+    list[tuple[int, dict[str, float]]],
+    int,
+    dict[str, int],
+]
+"""Chunks and texts by column, threads, metrics of counter ranges, number of events, damage."""
+
+MAX_TIME_US = 4e15
+"""Microseconds from 1970 to 2096: later times, and longer durations, are damage."""
+
+MAX_DURATION_US = 1e12
+"""Eleven days: longer durations are damage, since no profiler records that long."""
+
+MAX_SUM_NS = 1 << 61
+"""Durations of one table may add up to 73 years; what would exceed that is damage, since 64 bits could not hold the sum."""
+
+MODULE_FRAME = "nn.Module: "
+_OLD_ANNOTATIONS = ("ProfilerStep#", "Optimizer.", "enumerate(DataLoader)")
+"""Annotations that Kineto filed under operators until it had a category of their own (2021)."""
+
+_MAX_METRICS = 256
+_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
+
+_CATEGORIES = {
+    "kernel": "device",
+    "gpu_memcpy": "device",
+    "memcpy": "device",
+    "gpu_memset": "device",
+    "memset": "device",
+    "mtia_ccp_events": "device",  # what Kineto's newer versions call kernel on MTIA
+    "cpu_op": "op",
+    "operator": "old op",
+    "user_annotation": "note",
+    "python_function": "frame",
+    "cuda_profiler_range": "range",
+}
+_RUNTIME = re.compile(r"((cuda|hip|xpu|mtia|privateuse1|mlu|musa|gcu)_)?(runtime|driver)")
+
+
+class InexactTimesError(Exception):
+    """Times so far from zero that doubles round nanoseconds: the file has to be read again with times as decimals."""
+
+
+class _Tables(dict[str, str]):
+    """The table that the events of a category belong to, nothing for those that no table holds."""
+
+    def __missing__(self, category: str) -> str:
+        low = category.lower()
+        found = self[category] = "call" if _RUNTIME.fullmatch(low) else _CATEGORIES.get(low, "")
+        return found
+
+
+class _Codes(dict[Any, int]):
+    """A number for each distinct value, counted from 0 in order of appearance."""
+
+    def __missing__(self, value: Any) -> int:
+        code = self[value] = len(self)
+        return code
+
+
+class _Threads(dict[Any, int]):
+    """A number for each thread, from its (pid, tid); digits count as the number that they spell."""
+
+    def __missing__(self, pair: tuple[int | str, int | str]) -> int:
+        plain = tuple(int(x) if isinstance(x, str) and x.isascii() and x.isdigit() and len(x) < 19 else x for x in pair)
+        code = self[pair] = self[plain] if plain != pair else len(self.processes)
+        if plain == pair:
+            self.processes.append(pair[0])
+        return code
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[int | str] = []
+
+    def pairs(self) -> list[tuple[int | str, int | str]]:
+        """Return one (pid, tid) of each thread, in the order of their numbers."""
+        first = {code: pair for pair, code in reversed(self.items())}
+        return [first[code] for code in range(len(self.processes))]
+
+
+class _DeviceArgs(msgspec.Struct, gc=False):
+    device: int = 0
+    stream: int = 0
+    correlation: int = -1
+    external: int | None = msgspec.field(default=None, name="External id")
+    external_old: int | None = msgspec.field(default=None, name="external id")
+    grid: tuple[int, int, int] | None = None
+    block: tuple[int, int, int] | None = None
+    registers: float | None = msgspec.field(default=None, name="registers per thread")
+    shared_bytes: float | None = msgspec.field(default=None, name="shared memory")
+    occupancy: float | None = msgspec.field(default=None, name="est. achieved occupancy %")
+    occupancy_old: float | None = msgspec.field(default=None, name="theoretical occupancy %")
+    copy_bytes: float | None = msgspec.field(default=None, name="bytes")
+    graph: int | None = msgspec.field(default=None, name="graph id")
+    node: int | None = msgspec.field(default=None, name="graph node id")
+
+
+class _OpArgs(msgspec.Struct, gc=False):
+    external: int | None = msgspec.field(default=None, name="External id")
+    external_old: int | None = msgspec.field(default=None, name="external id")
+    sequence: int | None = msgspec.field(default=None, name="Sequence number")
+    forward_thread: int | None = msgspec.field(default=None, name="Fwd thread id")
+    dims: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="Input Dims")
+    dims_old: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="Input dims")
+    types: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="Input type")
+    strides: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="Input Strides")
+    concrete: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="Concrete Inputs")
+
+
+class _CallArgs(msgspec.Struct, gc=False):
+    correlation: int = -1
+
+
+_Args = TypeVar("_Args", _DeviceArgs, _OpArgs, _CallArgs)
+
+
+class Columns:
+    """The tables of one trace in the making."""
+
+    def __init__(self, damage: Damage) -> None:
+        self._damage = damage
+        self._tables = _Tables()
+        self._threads = _Threads()
+        self._codes: dict[str, _Codes] = {}
+        self._chunks: dict[str, list[Chunk]] = {}
+        self._metrics: list[tuple[int, dict[str, float]]] = []
+        self._metric_names: set[str] = set()
+        self._sums: dict[str, float] = {}
+        self._piece = 0
+        self.events = 0
+
+    def add(self, events: list[Event], piece: int = 0) -> None:
+        """Take what is wanted of ``events``, the piece of that number in the order of the file.
+
+        Raises:
+            InexactTimesError: times are too far from zero for doubles.
+        """
+        self._piece = piece
+        self.events += len(events)
+        of = self._tables
+        found: dict[str, list[Event]] = {"device": [], "op": [], "call": [], "note": [], "frame": [], "range": [], "old op": []}
+        for event in events:
+            if event.ph == "X" and (table := of[event.cat]):
+                found[table].append(event)
+        for event in found.pop("old op"):
+            found["note" if event.name.startswith(_OLD_ANNOTATIONS) else "op"].append(event)
+        found["frame"] = [event for event in found["frame"] if event.name.startswith(MODULE_FRAME)]
+        for table, fill in self._FILL.items():
+            if found[table]:
+                kept = self._add_spans(table, found[table])
+                fill(self, table, kept)
+
+    def _add_spans(self, table: str, events: list[Event]) -> list[Event]:
+        """Add name, thread, start and end of ``events``; return those whose times are times."""
+        start, damaged = nanoseconds([e.ts for e in events])
+        length, impossible = nanoseconds([0 if e.dur is None else e.dur for e in events])
+        damaged |= impossible | (np.abs(length) > MAX_DURATION_US * 1000)
+        sums = self._sums.get(table, 0.0) + np.cumsum(np.where(damaged, 0, length), dtype=np.float64)
+        self._sums[table] = float(sums[-1])
+        damaged |= sums > MAX_SUM_NS
+        if damaged.any():
+            self._damage.add("time", int(damaged.sum()))
+            events = [e for e, bad in zip(events, damaged.tolist(), strict=True) if not bad]
+            start, length = start[~damaged], length[~damaged]
+        self._damage.add("no_duration", sum(e.dur is None for e in events))
+        self._damage.add("negative", int((length < 0).sum()))
+        self._put(table, "start_ns", start)
+        self._put(table, "end_ns", start + np.maximum(length, 0))
+        self._put_text(table, "name", [e.name for e in events])
+        threads = self._threads
+        self._put(table, "thread", np.array([threads[e.pid, e.tid] for e in events], np.int64))
+        return events
+
+    def _add_device(self, table: str, events: list[Event]) -> None:
+        args = self._args(events, _DeviceArgs)
+        self._put_text(table, "category", [_category(e.cat) for e in events])
+        for column in ("device", "stream", "correlation"):
+            self._put(table, column, self._ints([getattr(a, column) for a in args]))
+        self._put(table, "external_id", self._ints(_external(args)))
+        for column in ("graph", "node"):
+            self._put(
+                table, f"graph_{column}" if column == "node" else "graph_id", self._ints([getattr(a, column) for a in args])
+            )
+        for column in ("grid", "block"):
+            self._put_text(table, column, [getattr(a, column) for a in args])
+        occupancy = [a.occupancy if a.occupancy is not None else a.occupancy_old for a in args]
+        self._put(table, "occupancy_kineto_pct", np.array(occupancy, np.float64))
+        for column in ("registers", "shared_bytes", "copy_bytes"):
+            self._put(table, column, np.array([getattr(a, column) for a in args], np.float64))
+
+    def _add_ops(self, table: str, events: list[Event]) -> None:
+        args = self._args(events, _OpArgs)
+        self._put(table, "external_id", self._ints(_external(args)))
+        self._put(table, "sequence", self._ints([a.sequence for a in args]))
+        self._put(table, "forward_thread", self._ints([a.forward_thread for a in args]))
+        self._put_text(table, "dims", [bytes(a.dims or a.dims_old) for a in args])
+        for column in ("types", "strides", "concrete"):
+            self._put_text(table, column, [bytes(getattr(a, column)) for a in args])
+
+    def _add_calls(self, table: str, events: list[Event]) -> None:
+        self._put(table, "correlation", self._ints([a.correlation for a in self._args(events, _CallArgs)]))
+
+    def _add_ranges(self, table: str, events: list[Event]) -> None:
+        for event in events:
+            try:
+                found = msgspec.json.decode(event.args, type=dict[str, msgspec.Raw])
+            except _MALFORMED:
+                self._damage.add("arguments")
+                found = {}
+            self._metrics.append((self._piece, self._count_metrics(found)))
+
+    def _count_metrics(self, found: dict[str, msgspec.Raw]) -> dict[str, float]:
+        """Return the metrics among the arguments of a range; no more than _MAX_METRICS names in one file, each of which is a column."""
+        counted = {}
+        for name, raw in found.items():
+            if "__" in name and (name in self._metric_names or len(self._metric_names) < _MAX_METRICS):
+                with contextlib.suppress(*_MALFORMED):
+                    counted[name] = msgspec.json.decode(raw, type=float)
+                    self._metric_names.add(name)
+        return counted
+
+    def _add_nothing(self, table: str, events: list[Event]) -> None:
+        """Spans have no more than their span."""
+
+    _FILL: ClassVar[dict[str, Callable[[Columns, str, list[Event]], None]]] = {
+        "device": _add_device,
+        "op": _add_ops,
+        "call": _add_calls,
+        "note": _add_nothing,
+        "frame": _add_nothing,
+        "range": _add_ranges,
+    }
+
+    def _args(self, events: list[Event], wanted: type[_Args]) -> list[_Args]:
+        """Return the arguments of ``events``, decoded all at once, or one by one where one of them is of another type."""
+        try:
+            return msgspec.json.decode(b"[%b]" % b",".join(e.args for e in events), type=list[wanted])  # type: ignore[valid-type]
+        except _MALFORMED:
+            return [self._one_args(event.args, wanted) for event in events]
+
+    def _one_args(self, raw: msgspec.Raw, wanted: type[_Args]) -> _Args:
+        try:
+            return msgspec.json.decode(raw, type=wanted, strict=False)
+        except _MALFORMED:
+            self._damage.add("arguments")
+        try:
+            fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        except _MALFORMED:
+            return wanted()
+        known = wanted()
+        for field in msgspec.structs.fields(wanted):
+            if field.encode_name in fields:
+                with contextlib.suppress(*_MALFORMED):
+                    setattr(known, field.name, msgspec.json.decode(fields[field.encode_name], type=field.type, strict=False))
+        return known
+
+    def _ints(self, values: Sequence[int | None]) -> Int64:
+        """Return the values as int64, -1 for those that are missing or too large to be an id."""
+        try:
+            return np.array([-1 if value is None else value for value in values], np.int64)
+        except OverflowError:
+            large = [value is not None and not -(1 << 63) <= value < 1 << 63 for value in values]
+            self._damage.add("arguments", sum(large))
+            return np.array([-1 if value is None or bad else value for value, bad in zip(values, large, strict=True)], np.int64)
+
+    def _put(self, table: str, column: str, values: npt.NDArray[Any]) -> None:
+        self._chunks.setdefault(f"{table}.{column}", []).append((self._piece, values))
+
+    def _put_text(self, table: str, column: str, values: Sequence[Any]) -> None:
+        codes = self._codes.setdefault(f"{table}.{column}", _Codes())
+        self._put(table, column, np.array([codes[value] for value in values], np.int32))
+
+    def numbers(self, column: str) -> npt.NDArray[Any] | None:
+        """Return the values of ``column``, named ``table.column``, in the order of the file; None where there is no row."""
+        chunks = self._chunks.get(column)
+        return np.concatenate([values for _, values in sorted(chunks, key=itemgetter(0))]) if chunks else None
+
+    def texts(self, column: str) -> list[str]:
+        """Return the texts that the numbers of a text column stand for."""
+        return [_spell(value) for value in self._codes.get(column, ())]
+
+    def metrics(self) -> list[dict[str, float]]:
+        """Return what each counter range counted, in the order of the file."""
+        return [values for _, values in sorted(self._metrics, key=itemgetter(0))]
+
+    def parts(self) -> Parts:
+        """Return all that was taken, to be merged elsewhere."""
+        codes = {column: list(known) for column, known in self._codes.items()}
+        return self._chunks, codes, self._threads.pairs(), self._metrics, self.events, dict(self._damage.counts)
+
+    def merge(self, parts: Parts) -> None:
+        """Take what other columns of the same file have taken."""
+        chunks, codes, threads, metrics, events, damage = parts
+        for key, found in chunks.items():
+            if key in codes:
+                known = self._codes.setdefault(key, _Codes())
+                numbers = np.array([known[value] for value in codes[key]], np.int32)
+            elif key.endswith(".thread"):
+                numbers = np.array([self._threads[pair] for pair in threads], np.int64)
+            else:
+                numbers = None
+            renamed = found if numbers is None else [(piece, numbers[values]) for piece, values in found]
+            self._chunks.setdefault(key, []).extend(renamed)
+        self._metrics.extend(metrics)
+        self.events += events
+        for what, count in damage.items():
+            self._damage.add(what, count)
+
+    def thread(self, event: Event) -> int:
+        """Return the number of the thread (or stream) of ``event``."""
+        return self._threads[event.pid, event.tid]
+
+    def processes(self) -> list[int | str]:
+        """Return the process (pid, as the trace has it) of each thread code."""
+        return self._threads.processes
+
+
+def _category(cat: str) -> str:
+    low = cat.lower()
+    return "memcpy" if low.endswith("memcpy") else "memset" if low.endswith("memset") else "kernel"
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value) if value is not None else ""
+
+
+def _external(args: Sequence[_DeviceArgs] | Sequence[_OpArgs]) -> list[int | None]:
+    return [a.external if a.external is not None else a.external_old for a in args]
+
+
+def nanoseconds(values: Sequence[int | float | Decimal | None]) -> tuple[Int64, npt.NDArray[np.bool_]]:
+    """Return times given in microseconds as whole nanoseconds, exactly, and which of them are no times."""
+    given = np.array(values)
+    if given.dtype.kind == "i":
+        bad = (given >= MAX_TIME_US) | (given <= -MAX_TIME_US)  # the least int64 has no absolute value
+        return np.where(bad, 0, given) * 1000, bad
+    if given.dtype.kind == "f":
+        if not (np.abs(given) < EXACT_US).all():
+            raise InexactTimesError
+        whole = np.floor(given)
+        # the fraction of a double is exact, so only it is rounded
+        return whole.astype(np.int64) * 1000 + np.rint((given - whole) * 1000).astype(np.int64), np.zeros(len(given), bool)
+    plain = [_exact_ns(value) for value in values]
+    return np.array([p or 0 for p in plain], np.int64), np.array([p is None for p in plain])
+
+
+def _exact_ns(value: int | float | Decimal | None) -> int | None:
+    if value is None or (isinstance(value, Decimal) and not value.is_finite()) or not -MAX_TIME_US < value < MAX_TIME_US:
+        return None
+    return value * 1000 if isinstance(value, int) else int((Decimal(value) * 1000).to_integral_value())

@@ -1,0 +1,38 @@
+"""What was wrong with a trace file: counted while it is read, told in a few sentences afterwards."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+_SENTENCES = {
+    "lost": "events that cannot be read and are left out: {n}",
+    "time": "events without a start, or with a time that no clock gives, which are left out: {n}",
+    "no_duration": "events without a duration, which counts as 0: {n}",
+    "negative": "negative durations, which count as 0: {n}",
+    "arguments": "events with arguments of a wrong type, which are left out: {n}",
+    "repaired": "places that JSON does not allow (N/A, NaN, control characters, broken text), which were repaired: {n}",
+    "lists": "lists of events beyond the first, which are read as well: {n}",
+}
+
+
+class Damage:
+    """Counts of what was lost or mended in one file."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._end: list[str] = []
+
+    def add(self, what: str, count: int = 1) -> None:
+        """Count ``count`` cases of ``what``, a key of the sentences above."""
+        if what not in _SENTENCES:
+            raise KeyError(what)
+        self.counts[what] += count
+
+    def cut_off(self, what: str) -> None:
+        """Note that the file ends too early or holds more than one document, and how that shows."""
+        self._end.append(what)
+
+    def sentences(self) -> tuple[str, ...]:
+        """Return what a reader has to know, most grave first; nothing for a sound file."""
+        end = tuple(f"{what}: whatever stood behind that point is missing from every figure" for what in self._end[:1])
+        return end + tuple(text.format(n=self.counts[key]) for key, text in _SENTENCES.items() if self.counts[key])
