@@ -1,0 +1,1 @@
+"""Measurements of the trace engine against other analyzers: whole processes, answers compared."""
