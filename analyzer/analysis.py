@@ -25,21 +25,27 @@ from analyzer.trace.kinds import classify_launches
 from analyzer.trace.kineto import Trace, read_trace
 from analyzer.trace.link import link
 from analyzer.trace.ranks import ranks_in, select_rank
+from analyzer.trace.reading import Ahead
 from analyzer.trace.rundir import open_run, read_samples, read_timings
 from analyzer.trace.scopes import Stretch, read_steps
 
 
-def analyze(source: str | Path, selection: Selection = Selection()) -> Analysis:  # noqa: B008 - frozen
+def analyze(
+    source: str | Path,
+    selection: Selection = Selection(),  # noqa: B008 - frozen
+    ahead: Ahead | None = None,
+) -> Analysis:
     """Return the analysis of a run directory or of a bare Kineto trace, or of the part of it that ``selection`` names.
 
-    Needs neither torch nor a GPU.
+    Needs neither torch nor a GPU. ``ahead``: another process has begun to read its trace.
 
     Raises:
         TraceError: nothing is there, it is no trace, or it has no such part.
         OtherRankError: the trace is of another rank than the selected one.
     """
     run = open_run(Path(source))
-    trace = select_rank(read_trace(run.trace, max_expansion=selection.max_expansion), selection.rank)
+    trace = read_trace(run.trace, max_expansion=selection.max_expansion, ahead=ahead)
+    trace = select_rank(trace, selection.rank)
     device = run.facts.device if run.facts else trace.device
     linked = link(trace, selection)
     calls, warnings = _operator_calls(run, trace, read_steps(trace))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import glob
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from analyzer.trace.rundir import NewDirectory
 
 MAX_RUNS = 6
+_AHEAD = 2
+"""Traces that other processes begin to read while this one imports what draws."""
+
 REPORT_FILES = {"index.html", "summary.json", "kernels.csv", "launches.csv.gz"}
 
 
@@ -178,23 +182,26 @@ def _report_directory(
 
 
 def _write_report(runs: list[Path], selection: Selection, directory: NewDirectory, reporter: Reporter) -> Study:
-    with reporter.stage("analyse", len(runs)) as stage:
+    from analyzer.trace.reading import reading_ahead
+    from analyzer.trace.rundir import trace_file
+
+    with reporter.stage("analyse", len(runs)) as stage, ExitStack() as reading:
+        ahead = [reading.enter_context(reading_ahead(trace_file(run), selection.max_expansion)) for run in runs[:_AHEAD]]
         from analyzer.analysis import analyze, study
+        from analyzer.report.render import write_report
         from analyzer.trace.ranks import OtherRankError
 
         analyses = []
         other: OtherRankError | None = None
-        for path in runs:
+        for run, begun in zip_longest(runs, ahead):
             try:
-                analyses.append(analyze(path, selection))
+                analyses.append(analyze(run, selection, begun))
             except OtherRankError as error:
                 other = error
             stage.advance()
         if other is not None and not analyses:
             raise other
     with reporter.stage("write report"):
-        from analyzer.report.render import write_report
-
         result = study(tuple(analyses))
         write_report(result, directory.path)
     return result

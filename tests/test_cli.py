@@ -253,7 +253,7 @@ def test_tensorboard_reads_what_it_writes(tmp_path: Path) -> None:
 def test_an_interrupted_report_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
     traces.write(tmp_path / "t.json", traces.document(traces.gpu_step()))
     # reading waits for ever: the moment of the interruption is certain
-    slow = "import time; from analyzer.trace import kineto; kineto.read_blocks = lambda *_: iter(lambda: time.sleep(99), 0)"
+    slow = "import time; from analyzer.trace import reading; reading.read_blocks = lambda *_: iter(lambda: time.sleep(99), 0)"
     process = subprocess.Popen(
         [sys.executable, "-c", f"{slow}; from analyzer.__main__ import main; main()", "task=report", "runs=t.json"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

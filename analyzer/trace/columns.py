@@ -24,16 +24,6 @@ from analyzer.trace.spans import Int64
 Chunk = tuple[int, npt.NDArray[Any]]
 """The number of a piece and the values of one column in it."""
 
-Parts = tuple[
-    dict[str, list[Chunk]],
-    dict[str, list[Any]],
-    list[tuple[int | str, int | str]],
-    list[tuple[int, dict[str, float]]],
-    int,
-    dict[str, int],
-]
-"""Chunks and texts by column, threads, metrics of counter ranges, number of events, damage."""
-
 MAX_TIME_US = 4e15
 """Microseconds from 1970 to 2096: later times, and longer durations, are damage."""
 
@@ -312,27 +302,19 @@ class Columns:
         """Return what each counter range counted, in the order of the file."""
         return [values for _, values in sorted(self._metrics, key=itemgetter(0))]
 
-    def parts(self) -> Parts:
-        """Return all that was taken, to be merged elsewhere."""
-        codes = {column: list(known) for column, known in self._codes.items()}
-        return self._chunks, codes, self._threads.pairs(), self._metrics, self.events, dict(self._damage.counts)
-
-    def merge(self, parts: Parts) -> None:
-        """Take what other columns of the same file have taken."""
-        chunks, codes, threads, metrics, events, damage = parts
-        for key, found in chunks.items():
-            if key in codes:
+    def merge(self, other: Columns) -> None:
+        """Take what ``other`` has taken of the same file; its damage counts as found here."""
+        threads = np.array([self._threads[pair] for pair in other._threads.pairs()], np.int64)
+        for key, found in other._chunks.items():
+            numbers = threads if key.endswith(".thread") else None
+            if key in other._codes:
                 known = self._codes.setdefault(key, _Codes())
-                numbers = np.array([known[value] for value in codes[key]], np.int32)
-            elif key.endswith(".thread"):
-                numbers = np.array([self._threads[pair] for pair in threads], np.int64)
-            else:
-                numbers = None
+                numbers = np.array([known[value] for value in other._codes[key]], np.int32)
             renamed = found if numbers is None else [(piece, numbers[values]) for piece, values in found]
             self._chunks.setdefault(key, []).extend(renamed)
-        self._metrics.extend(metrics)
-        self.events += events
-        for what, count in damage.items():
+        self._metrics.extend(other._metrics)
+        self.events += other.events
+        for what, count in other._damage.counts.items():
             self._damage.add(what, count)
 
     def thread(self, event: Event) -> int:

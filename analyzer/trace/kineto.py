@@ -18,25 +18,13 @@ import pandas as pd
 from analyzer.errors import TraceError
 from analyzer.schema.run import AMD, NVIDIA, DeviceFacts
 from analyzer.schema.tables import CALLS, COUNTER_RANGES, DEVICE_EVENTS, OPERATORS, SPANS, Table
-from analyzer.trace.columns import Columns, InexactTimesError
+from analyzer.trace.columns import Columns
 from analyzer.trace.damage import Damage
-from analyzer.trace.document import Document
 from analyzer.trace.flows import fill_correlations
+from analyzer.trace.reading import Ahead, read_again, read_contents
 from analyzer.trace.source import MAX_EXPANSION, read_blocks
-from analyzer.trace.worker import Worker, WorkerError
 
 _HINT = "give a file written by torch.profiler's export_chrome_trace or tensorboard_trace_handler"
-_WANTED = frozenset(
-    (
-        "deviceProperties",
-        "computeProperties",
-        "baseTimeNanoseconds",
-        "hip_runtime_version",
-        "roctracer_version",
-        "distributedInfo",
-    )
-)
-
 _EMPTY = {"int": np.int64, "float": np.float64}
 
 
@@ -91,49 +79,32 @@ class Trace:
         return found.assign(dur_ns=found["end_ns"] - found["start_ns"])
 
 
-def read_trace(path: str | Path, *, max_expansion: float = MAX_EXPANSION) -> Trace:
+def read_trace(path: str | Path, *, max_expansion: float = MAX_EXPANSION, ahead: Ahead | None = None) -> Trace:
     """Return the tables of the Kineto trace at ``path``, read in bounded memory.
 
     A damaged file gives what of it is whole, and ``Trace.warnings`` says what is not. ``max_expansion`` limits how many times
-    its own size a packed file may unpack to.
+    its own size a packed file may unpack to. ``ahead``: another process has begun to read it.
 
     Raises:
         TraceError: the file is missing, is no trace, holds no event that can be read, or unpacks to more than allowed.
     """
     path = Path(path)
-    try:
-        with Worker() as worker:
-            return _read(path, max_expansion, worker)
-    except WorkerError:
-        return _read(path, max_expansion)
-    except InexactTimesError:
-        return _read(path, max_expansion, exact=True)
-
-
-def _read(path: Path, max_expansion: float, worker: Worker | None = None, *, exact: bool = False) -> Trace:
-    damage = Damage()
-    columns = Columns(damage)
-    take = worker.take if worker else None
-    document = Document(path, read_blocks(path, damage, max_expansion), _WANTED, damage, exact=exact, take=take)
-    for number, events in document.pieces():
-        columns.add(events, number)
-    if worker:
-        worker.finish(columns)
+    contents = ahead.contents() if ahead else read_contents(path, max_expansion)
+    columns, values = contents.columns, contents.values
     ops, calls = _table(columns, "op", OPERATORS), _table(columns, "call", CALLS)
     device_events, ranges = _table(columns, "device", DEVICE_EVENTS), _table(columns, "range", COUNTER_RANGES)
     annotations, frames = _table(columns, "note", SPANS), _table(columns, "frame", SPANS)
     if (device_events["correlation"] <= 0).any():
-        again = Document(path, read_blocks(path, Damage(), max_expansion), _WANTED, Damage(), exact=exact)
-        device_events, calls = fill_correlations((events for _, events in again.pieces()), columns, device_events, calls)
+        device_events, calls = fill_correlations(read_again(path, max_expansion), columns, device_events, calls)
     if not any(map(len, (ops, calls, device_events, ranges, annotations, frames))):
-        said = "; ".join(damage.sentences())
+        said = "; ".join(contents.damage.sentences())
         raise TraceError(f"{path} holds no operator and no kernel: it is no PyTorch trace{said and f' ({said})'}", _HINT)
     ranges = pd.concat([ranges, pd.DataFrame(columns.metrics(), index=ranges.index)], axis=1) if len(ranges) else ranges
-    distributed = _decode(document.values.get("distributedInfo"), _Distributed) or _Distributed()
+    distributed = _decode(values.get("distributedInfo"), _Distributed) or _Distributed()
     return Trace(
         path=path,
-        device=_device(document.values, device_events),
-        base_unix_ns=_decode(document.values.get("baseTimeNanoseconds"), int) or 0,
+        device=_device(values, device_events),
+        base_unix_ns=_decode(values.get("baseTimeNanoseconds"), int) or 0,
         device_events=device_events,
         ops=ops,
         calls=calls,
@@ -144,7 +115,7 @@ def _read(path: Path, max_expansion: float, worker: Worker | None = None, *, exa
         rank=distributed.rank,
         world_size=distributed.world_size,
         event_count=columns.events,
-        warnings=damage.sentences(),
+        warnings=contents.damage.sentences(),
     )
 
 

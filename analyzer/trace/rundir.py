@@ -1,4 +1,7 @@
-"""Run directories: their names, how they are written whole or not at all, and how they are read."""
+"""Run directories: their names, how they are written whole or not at all, and how they are read.
+
+Pandas is imported where a table is read: before that, a report makes its directory and another process begins to read.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-import pandas as pd
 
 from analyzer.errors import ConfigError, TraceError
 from analyzer.schema.run import RUN_FORMAT_VERSION, Run, RunFacts, shown_name
-from analyzer.schema.tables import SAMPLES, TIMINGS, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analyzer.schema.tables import Table
 
 RUN_FILE = "run.json"
 TRACE_FILE = "trace.pt.trace.json.gz"
@@ -126,6 +133,11 @@ def write_table(path: Path, frame: pd.DataFrame, table: Table) -> None:
     table.check(frame).to_csv(path, index=False)
 
 
+def trace_file(run: Path) -> Path:
+    """Return the trace of the run directory ``run``; a bare trace is its own."""
+    return run / TRACE_FILE if run.is_dir() else run
+
+
 def open_run(path: Path) -> Run:
     """Return the run at ``path``: a run directory, or a bare Kineto trace that somebody else recorded.
 
@@ -178,6 +190,8 @@ def read_facts(path: Path) -> RunFacts:
 
 def read_timings(run: Run) -> pd.DataFrame:
     """Return the timings of ``run`` (table TIMINGS); empty for a bare trace."""
+    from analyzer.schema.tables import TIMINGS
+
     frame = _read_table(run.timings, TIMINGS)
     if not (frame["latency_ms"] > 0).all():
         raise TraceError(f"{run.timings} is damaged: a latency is missing, zero or negative", "record the run again")
@@ -186,12 +200,16 @@ def read_timings(run: Run) -> pd.DataFrame:
 
 def read_samples(run: Run) -> pd.DataFrame:
     """Return the telemetry of ``run`` (table SAMPLES); empty without."""
+    from analyzer.schema.tables import SAMPLES
+
     return _read_table(run.samples, SAMPLES)
 
 
 def _read_table(path: Path | None, table: Table) -> pd.DataFrame:
     if path is None:
         return table.empty()
+    import pandas as pd
+
     try:
         frame = pd.read_csv(path)
         for column in table.columns:

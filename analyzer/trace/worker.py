@@ -14,7 +14,9 @@ import struct
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -35,26 +37,50 @@ class WorkerError(Exception):
     """The worker is gone, or met a piece that is no list of events: the file has to be read again in one process."""
 
 
+def second_core() -> bool:
+    """Tell whether this process may use more than one core."""
+    return len(os.sched_getaffinity(0)) > 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) > 1
+
+
+@contextmanager
+def python(program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes] | None]:
+    """Yield another Python process, which has this package at hand and ends with the block; None where there can be none."""
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", program, *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pipesize=_PIPE_BYTES,
+            env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
+    except (OSError, ValueError):
+        yield None
+        return
+    try:
+        yield process
+    finally:
+        process.kill()
+        with contextlib.suppress(OSError, ValueError):  # what the killed process has not read
+            process.communicate()
+
+
 class Worker:
     """The first process's end of the second one. Leaving the block ends it."""
 
     def __init__(self) -> None:
         self._offered = 0
-        self._usable = len(os.sched_getaffinity(0)) > 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) > 1
+        self._usable = second_core()
         self._process: subprocess.Popen[bytes] | None = None
         self._pool = ThreadPoolExecutor(1)
+        self._stack = ExitStack()
         self._writing: deque[Future[None]] = deque()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._process is not None:
-            self._process.kill()
+        self._stack.close()
         self._pool.shutdown()
-        if self._process is not None:
-            with contextlib.suppress(OSError):  # what the killed process has not read
-                self._process.communicate()
 
     def take(self, text: memoryview, piece: int) -> bool:
         """Tell whether the worker has taken the piece of that number; ``text`` is its events with commas between them.
@@ -66,7 +92,8 @@ class Worker:
         if not self._usable or self._offered < START_BYTES:
             return False
         if self._process is None:
-            self._start()
+            self._process = self._stack.enter_context(python(f"from {__name__} import main; main()"))
+            self._usable = self._process is not None
             return False
         while self._writing and self._writing[0].done():
             self._writing.popleft().result()
@@ -92,18 +119,6 @@ class Worker:
             raise found
         columns.merge(found)
 
-    def _start(self) -> None:
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", f"from {__name__} import main; main()"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pipesize=_PIPE_BYTES,
-                env={**os.environ, "PYTHONPATH": path},
-            )  # fmt: skip
-        except (OSError, ValueError):
-            self._usable = False
-
     def _write(self, text: bytes, piece: int) -> None:
         if self._process is None or self._process.stdin is None:
             raise WorkerError
@@ -122,7 +137,7 @@ def serve(given: BinaryIO, answer: BinaryIO) -> None:
     while len(head := given.read(_HEAD.size)) == _HEAD.size:
         size, piece = _HEAD.unpack(head)
         if not size:
-            pickle.dump(failure or columns.parts(), answer, pickle.HIGHEST_PROTOCOL)
+            pickle.dump(failure or columns, answer, pickle.HIGHEST_PROTOCOL)
             answer.flush()
             return
         text = b"[%b]" % given.read(size)

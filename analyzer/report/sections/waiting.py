@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analyzer.format import count, percent
-from analyzer.report.blocks import Cell, Head, Row, Table, number
+from analyzer.format import count, fixed, percent
+from analyzer.report.blocks import Cell, Head, Row, Table
 from analyzer.report.text import clean
 from analyzer.schema.evidence import Evidence
-from analyzer.schema.results import Analysis, Study
+from analyzer.schema.results import Analysis, Idle, Study
 
 LINK_NAMES = {
     "operator": "to the innermost operator around its launch call",
@@ -21,51 +21,35 @@ LINK_NAMES = {
 
 def idle_table(study: Study) -> Table | None:
     """Return the idle time of each run on a GPU in parts that add up to it; None without a GPU."""
-    rows = [row for a in study.analyses if a.totals.idle is not None for row in _idle_rows(a)]
+    rows = tuple(_idle_row(a, idle) for a in study.analyses if (idle := a.totals.idle) is not None)
     if not rows:
         return None
     heads = (
-        Head("run"),
-        Head("the GPU waits for"),
-        Head("time", "ms", True, Evidence.DERIVED),
-        Head("of the traced time", "%", True, Evidence.DERIVED),
+        "idle",
+        "waits for its host",
+        "host in a synchronising call",
+        "launch on its way",
+        "launch not traced",
+        "copies alone",
     )
     return Table(
         "idle-table",
         "What the GPU waits for while nothing runs on it",
-        heads,
-        tuple(rows),
-        note="Per step where all work lies in steps, else in the whole window. The parts add up to the idle time. "
-        "Copies alone are no idle time: a copy or fill runs then, and no kernel.",
+        (Head("run"), *(Head(text, "ms", True, Evidence.DERIVED) for text in heads)),
+        rows,
+        note="Per step where all work lies in steps, else in the whole window; in brackets the share of the traced time. "
+        "The four columns behind idle add up to it. Copies alone are no idle time: a copy or fill runs then, and no kernel.",
     )
 
 
-def _idle_rows(a: Analysis) -> list[Row]:
-    idle, wall = a.totals.idle, a.totals.wall_us
-    if idle is None:
-        return []
-    steps = a.window.batches or 1
-    parts = (
-        ("its host, which has not launched anything", idle.host_us, False),
-        ("its host, which is inside a synchronising call", idle.sync_us, False),
-        ("a launch on its way", idle.launch_us, False),
-        ("something whose launch is not in the trace", idle.unknown_us, False),
-        ("idle time, all of the above", a.totals.idle_us, True),
-        ("nothing: copies or fills run, but no kernel", a.totals.copy_only_us, False),
-    )
-    return [
-        Row(
-            (
-                Cell(clean(a.label, 60)),
-                Cell(what),
-                number(time / steps / 1e3, 3, Evidence.DERIVED),
-                Cell(percent(100 * time / wall) if wall else "–", time),
-            ),
-            total=total,
-        )
-        for what, time, total in parts
-        if time or total
+def _idle_row(a: Analysis, idle: Idle) -> Row:
+    steps, wall = a.window.batches or 1, a.totals.wall_us
+    times = (a.totals.idle_us, idle.host_us, idle.sync_us, idle.launch_us, idle.unknown_us, a.totals.copy_only_us)
+    cells = [
+        Cell(f"{fixed(time / steps / 1e3, 3)} ({percent(100 * time / wall if wall else 0.0)})", time, Evidence.DERIVED)
+        for time in times
     ]
+    return Row((Cell(clean(a.label, 60)), *cells))
 
 
 def link_table(study: Study) -> Table | None:
