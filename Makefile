@@ -1,17 +1,21 @@
 # make report   set everything up, run the default pair on this machine, write the report
 # make test     set everything up, run the tests
 # make check    lint, types, import contract
+# make fuzz     read hostile inputs: FUZZ_INPUTS=10000 generated ones, then FUZZ_SECONDS=60 guided by coverage
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FUZZ_STAMP := $(VENV)/.fuzz
+FUZZ_INPUTS ?= 10000
+FUZZ_SECONDS ?= 60
 RUN ?=
 
-.PHONY: report test check format clean help
+.PHONY: report test check fuzz format clean help
 
 help:
-	@sed -n 's/^# //p' Makefile | head -3
+	@sed -n 's/^# //p' Makefile | head -4
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,14 +29,22 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
-	$(BIN)/ruff check analyzer tests
-	$(BIN)/ruff format --check analyzer tests
+	$(BIN)/ruff check analyzer tests benchmarks fuzz
+	$(BIN)/ruff format --check analyzer tests benchmarks fuzz
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+$(FUZZ_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
+	touch $(FUZZ_STAMP)
+
+fuzz: $(FUZZ_STAMP)
+	$(BIN)/python -m fuzz.generate $(FUZZ_INPUTS)
+	$(BIN)/python -m fuzz.reader $(FUZZ_SECONDS)
+
 format: $(STAMP)
-	$(BIN)/ruff check --fix analyzer tests
-	$(BIN)/ruff format analyzer tests
+	$(BIN)/ruff check --fix analyzer tests benchmarks fuzz
+	$(BIN)/ruff format analyzer tests benchmarks fuzz
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -15,9 +15,9 @@ class AnalyzerError(Exception):
     exit_code = EXIT_FAILED
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # a file's name may hold a line break, and what a file holds may reach a message
+        self.message, self.hint = (" ".join(text.split()) for text in (message, hint))
+        super().__init__(self.message)
 
 
 class ConfigError(AnalyzerError):

@@ -110,8 +110,8 @@ class _DeviceArgs(msgspec.Struct, gc=False):
     occupancy: float | None = msgspec.field(default=None, name="est. achieved occupancy %")
     occupancy_old: float | None = msgspec.field(default=None, name="theoretical occupancy %")
     copy_bytes: float | None = msgspec.field(default=None, name="bytes")
-    graph: int | None = msgspec.field(default=None, name="graph id")
-    node: int | None = msgspec.field(default=None, name="graph node id")
+    graph_id: int | None = msgspec.field(default=None, name="graph id")
+    graph_node: int | None = msgspec.field(default=None, name="graph node id")
 
 
 class _OpArgs(msgspec.Struct, gc=False):
@@ -196,10 +196,8 @@ class Columns:
         for column in ("device", "stream", "correlation"):
             self._put(table, column, self._ints([getattr(a, column) for a in args]))
         self._put(table, "external_id", self._ints(_external(args)))
-        for column in ("graph", "node"):
-            self._put(
-                table, f"graph_{column}" if column == "node" else "graph_id", self._ints([getattr(a, column) for a in args])
-            )
+        for column in ("graph_id", "graph_node"):
+            self._put(table, column, self._ints([getattr(a, column) for a in args]))
         for column in ("grid", "block"):
             self._put_text(table, column, [getattr(a, column) for a in args])
         occupancy = [a.occupancy if a.occupancy is not None else a.occupancy_old for a in args]
@@ -229,7 +227,7 @@ class Columns:
             self._metrics.append((self._piece, self._count_metrics(found)))
 
     def _count_metrics(self, found: dict[str, msgspec.Raw]) -> dict[str, float]:
-        """Return the metrics among the arguments of a range; no more than _MAX_METRICS names in one file, each of which is a column."""
+        """Return the metrics among the arguments of a range; a file may have _MAX_METRICS names, each is a column."""
         counted = {}
         for name, raw in found.items():
             if "__" in name and (name in self._metric_names or len(self._metric_names) < _MAX_METRICS):

@@ -45,10 +45,11 @@ def read_contents(path: Path, max_expansion: float = MAX_EXPANSION) -> Contents:
         TraceError: the file cannot be read, is no trace, or unpacks to more than allowed.
     """
     try:
-        with Worker() as worker:
-            return _read(path, max_expansion, worker)
-    except WorkerError:
-        return _read(path, max_expansion)
+        try:
+            with Worker() as worker:
+                return _read(path, max_expansion, worker)
+        except WorkerError:
+            return _read(path, max_expansion)
     except InexactTimesError:
         return _read(path, max_expansion, exact=True)
 

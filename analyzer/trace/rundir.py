@@ -144,7 +144,11 @@ def open_run(path: Path) -> Run:
     Raises:
         TraceError: nothing is there, or it is neither.
     """
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except (OSError, ValueError) as error:
+        raise TraceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}", _RUN_HINT) from error
+    if not exists:
         raise TraceError(f"no run or trace at {path}", "give a run directory or a Kineto .json or .json.gz with runs=")
     if not path.is_dir():
         return Run(name=safe_name(shown_name(path.name).split(".")[0]), trace=path)

@@ -118,7 +118,7 @@ def select_stretches(trace: Trace, selection: Selection) -> tuple[Stretch, ...]:
     """
     if selection.annotation is not None:
         return _annotated(trace, selection.annotation)
-    steps = {int(match[0]): step for step in read_steps(trace) if (match := re.findall(r"\d+", step[0]))}
+    steps = {int(match[1]): step for step in read_steps(trace) if (match := re.search(r"#(\d{1,18})", step[0]))}
     wanted = [steps[number] for number in selection.steps or () if number in steps]
     missing = [str(number) for number in selection.steps or () if number not in steps]
     if missing:

@@ -22,6 +22,7 @@ MAX_EXPANSION = 100
 _ALWAYS_ALLOWED_BYTES = 64 << 20
 _HINT = "give a file written by torch.profiler's export_chrome_trace or tensorboard_trace_handler"
 _AGAIN = "copy it again, or record again"
+_ZSTD_BYTES = 2048
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _OTHERS = {
     b"PK\x03\x04": "a zip archive",
@@ -131,17 +132,28 @@ def _unpack_before_fault(decoder: zlib._Decompress, packed: bytes) -> bytes:
 
 
 def _unzstd(path: Path, file: BinaryIO, damage: Damage) -> Iterator[bytes]:
+    """Yield what the frames of a zstd file unpack to."""
     import zstandard
 
-    decoder = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-    given = False
-    try:
-        with decoder.stream_reader(file, read_across_frames=True, closefd=False) as reader:
-            while block := reader.read(BLOCK_BYTES):
+    maker = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+    decoder = maker.decompressobj()
+    whole = given = False
+    # a call unpacks all that it is given, at most 128 KiB from 4 bytes, so it is given little
+    while packed := file.read(_ZSTD_BYTES):
+        while packed:
+            try:
+                block = decoder.decompress(packed)
+            except zstandard.ZstdError as error:
+                _report_end(path, given, damage, f"the zstd file is damaged ({error})")
+                return
+            if block:
                 given = True
                 yield block
-    except zstandard.ZstdError as error:
-        _report_end(path, given, damage, f"the zstd file is damaged ({error})")
+            packed, whole = decoder.unused_data, decoder.eof
+            if whole:
+                decoder = maker.decompressobj()
+    if not whole:
+        _report_end(path, given, damage, "the zstd file is cut off")
 
 
 def _report_end(path: Path, given: bool, damage: Damage, what: str) -> None:

@@ -7,6 +7,9 @@ import numpy.typing as npt
 
 Int64 = npt.NDArray[np.int64]
 
+_STEPS = 64
+"""Ancestors that are looked at one by one; real traces nest less deeply, and a made-up one could be climbed for minutes."""
+
 
 class Spans:
     """Spans ``[start, end]`` that nest within their thread, indexed as they were given.
@@ -46,13 +49,26 @@ class Spans:
                 continue
             position = np.searchsorted(self.start[order], time[mine], side="right") - 1
             span = np.where(position >= 0, order[np.maximum(position, 0)], -1)
-            while True:
+            for _ in range(_STEPS):
                 outside = (span >= 0) & (self.end[np.maximum(span, 0)] < time[mine])
                 if not outside.any():
                     break
                 span = np.where(outside, self.parent[np.maximum(span, 0)], span)
+            else:
+                span = self._climb(span, time[mine])
             found[mine] = span
         return found
+
+    def _climb(self, span: Int64, time: Int64) -> Int64:
+        """Return the nearest of each span and its ancestors that ends no sooner than ``time``, -1 without; few steps."""
+        # the last entry stands for -1, the ancestor of the outermost: nothing ends later
+        up, latest = [np.append(self.parent, -1)], [np.append(self.end, np.iinfo(np.int64).max)]
+        while (up[-1] >= 0).any():
+            latest.append(np.maximum(latest[-1], latest[-1][up[-1]]))
+            up.append(up[-1][up[-1]])
+        for parent, end in zip(reversed(up), reversed(latest), strict=True):
+            span = np.where(end[span] < time, parent[span], span)
+        return span
 
     def has_children(self) -> npt.NDArray[np.bool_]:
         """Tell which spans enclose another one."""

@@ -1,0 +1,1 @@
+"""Fuzzing of the trace reader: generated hostile inputs, and a coverage-guided run."""
