@@ -72,7 +72,7 @@ def analyze(
         kernels=group_kernels(launches, run.name, limits),
         launches=launches,
         limits=limit_facts(limits, dtype),
-        latency=latency(timings),
+        latency=latency(timings) if linked.by_step else None,
         timings=timings,
         samples=read_samples(run),
         warnings=(*(run.facts.warnings if run.facts else ()), *trace.warnings, *_rank_warning(trace), *warnings),

@@ -41,6 +41,7 @@ def main() -> None:
     if "--version" in sys.argv[1:]:
         print(f"analyzer {__version__}")
         return
+    sys.argv[1:] = map(_quote_annotation, sys.argv[1:])
     signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -60,6 +61,15 @@ def main() -> None:
             raise
         _fail(_explain(error))
     sys.exit(_exit_code)
+
+
+def _quote_annotation(argument: str) -> str:
+    """Return ``annotation=NAME`` quoted for Hydra: names hold ``#`` and brackets, which mean something in its grammar."""
+    key, _, name = argument.partition("=")
+    if key != "annotation" or not name or name == "null" or name[0] in "'\"":
+        return argument
+    escaped = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"annotation='{escaped}'"
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -66,11 +66,8 @@ def profile(settings: Settings, reporter: Reporter) -> Outcome:
 def report(settings: Settings, reporter: Reporter) -> Outcome:
     """Write a report from run directories or bare traces."""
     runs = expand_runs(settings.runs)
-    if len(runs) > MAX_RUNS:
-        raise ConfigError(
-            f"runs= names {len(runs)} runs, a report takes up to {MAX_RUNS}",
-            "give two to have them compared: runs=[A,B]",
-        )
+    if len(runs) > MAX_RUNS and settings.selection.rank is None:
+        raise _too_many(len(runs))
     if settings.dry_run:
         return Outcome([f"would report on: {', '.join(map(str, runs))}"], {"runs": [str(r) for r in runs]})
     with _report_directory(settings, "-".join(_short_name(r) for r in runs[:2])) as directory:
@@ -162,6 +159,12 @@ def expand_runs(given: tuple[str, ...]) -> list[Path]:
     return found
 
 
+def _too_many(count: int) -> ConfigError:
+    return ConfigError(
+        f"runs= names {count} runs, a report takes up to {MAX_RUNS}", "give two to have them compared: runs=[A,B]"
+    )
+
+
 def _is_report(directory: Path) -> bool:
     return {entry.name for entry in directory.iterdir()} == REPORT_FILES
 
@@ -198,9 +201,12 @@ def _write_report(runs: list[Path], selection: Selection, directory: NewDirector
                 analyses.append(analyze(run, selection, begun))
             except OtherRankError as error:
                 other = error
+                reporter.say(f"left out: {error.message}")
             stage.advance()
         if other is not None and not analyses:
             raise other
+        if len(analyses) > MAX_RUNS:
+            raise _too_many(len(analyses))
     with reporter.stage("write report"):
         result = study(tuple(analyses))
         write_report(result, directory.path)

@@ -270,3 +270,35 @@ def test_an_interrupted_report_leaves_nothing(tmp_path: Path, how: signal.Signal
     assert "interrupted during: analyse" in stderr
     assert "Traceback" not in stderr
     assert list((tmp_path / "reports").iterdir()) == []
+
+
+def test_an_annotation_is_taken_as_it_stands(tmp_path: Path) -> None:
+    for name in ("Optimizer.step#SGD.step", "[param|x|0, y]", "it's", "3"):
+        traces.write(tmp_path / "t.json", traces.document([traces.note(name, 0, 500), *traces.gpu_step()]))
+        done = run("task=report", "runs=t.json", f"annotation={name}", "out=r", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert (
+            f"annotation {name!r}, 1 occurrence"
+            in json.loads((tmp_path / "r" / "summary.json").read_text())["runs"][0]["window"]
+        )
+
+
+def test_one_rank_of_many_files(tmp_path: Path) -> None:
+    for rank in range(8):
+        info = {"rank": rank, "world_size": 8}
+        traces.write(tmp_path / f"r{rank}.json", traces.document(traces.gpu_step(), distributedInfo=info))
+    done = run("task=report", "runs=r*.json", "rank=3", "out=r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [r["name"] for r in json.loads((tmp_path / "r" / "summary.json").read_text())["runs"]] == ["r3"]
+    assert "left out: r0.json is of rank 0, not 3" in done.stderr
+    done = run("task=report", "runs=r*.json", "rank=11", cwd=tmp_path)
+    assert (done.returncode, "not 11" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("setting", ["steps=x", "steps=[1,-2]", "steps=5-3", "rank=-1", "max_expansion=0", "annotation=[]"])
+def test_a_selection_that_cannot_be_meant(tmp_path: Path, setting: str) -> None:
+    traces.write(tmp_path / "t.json", traces.document(traces.gpu_step()))
+    done = run("task=report", "runs=t.json", setting, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "hint: " in done.stderr
+    assert "Traceback" not in done.stderr

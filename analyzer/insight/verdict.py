@@ -196,7 +196,8 @@ def _one(a: Analysis) -> str:
     work = "of it GPU time" if a.device.type == "cuda" else "of it in operators"
     steps = a.window.batches or 1
     wall, busy = milliseconds(a.totals.wall_us / steps), milliseconds(a.totals.busy_us / steps)
-    what = "the trace spans" if not a.window.batches else "a step takes" if steps == 1 else f"a step takes, over {steps} steps,"
+    part = "the selected part spans" if a.window.stretches else "the trace spans"
+    what = part if not a.window.batches else "a step takes" if steps == 1 else f"a step takes, over {steps} steps,"
     return f"{a.label}: {what} {wall} on {place(a)}, {busy} {work}"
 
 

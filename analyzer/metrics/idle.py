@@ -7,6 +7,7 @@ import pandas as pd
 
 from analyzer.metrics.timing import Stretches, intersect, length_ns, merge
 from analyzer.schema.results import Idle
+from analyzer.trace.launching import has_launch
 
 
 def split_idle(idle: Stretches, launches: pd.DataFrame, syncs: Stretches) -> Idle:
@@ -22,9 +23,10 @@ def split_idle(idle: Stretches, launches: pd.DataFrame, syncs: Stretches) -> Idl
     order = np.argsort(begins, kind="stable")
     position = np.searchsorted(begins[order], end, side="left")
     follows = position < len(order)
-    launched = np.full(len(end), -1, np.int64)
-    launched[follows] = launches["launch_ns"].to_numpy(np.int64)[order[position[follows]]]
-    unknown = follows & (launched < 0)
+    next_row = order[position[follows]]
+    launched, unknown = end.copy(), np.zeros(len(end), bool)
+    launched[follows] = launches["launch_ns"].to_numpy(np.int64)[next_row]
+    unknown[follows] = ~has_launch(launches)[next_row]
     # without a next launch the host is waited for until the end
     asked = np.where(follows, np.clip(launched, start, end), end)
     host = start[~unknown], asked[~unknown]

@@ -56,7 +56,8 @@ def _selected_window(linked: Linked, foreign: Stretches) -> Window:
     covered = subtract(merge(begin, end), subtract(merge(*foreign), own))
     stretches = tuple(zip(covered[0].tolist(), covered[1].tolist(), strict=True))
     source = f"as asked: {linked.selected}, with everything launched there and without the time in which only other work ran"
-    count = len(linked.steps)
+    # an annotation may be any part of a step, so nothing may be said per step or beside the latency of a batch
+    count = len(linked.steps) if linked.by_step else None
     return Window(int(begin.min()), int(end.max()), source, count, count, stretches)
 
 

@@ -67,6 +67,11 @@ def _nearest(trace: Trace, calls: pd.DataFrame) -> Int64:
     return found
 
 
+def has_launch(launches: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Tell of which rows of LAUNCHES the launch call is known; operators of a CPU run are their own."""
+    return ((launches["launch"] != "") | (launches["category"] == "operator")).to_numpy(bool)
+
+
 def synchronising_calls(calls: pd.DataFrame) -> tuple[Int64, Int64]:
     """Return (start_ns, end_ns) of the calls in which the host waits for the device."""
     waits = _matches(calls["name"], _SYNCHRONISE)

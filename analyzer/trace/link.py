@@ -12,9 +12,13 @@ from analyzer.schema.settings import Selection
 from analyzer.schema.tables import LAUNCHES
 from analyzer.trace.kinds import is_wrapper
 from analyzer.trace.kineto import Trace
-from analyzer.trace.launching import find_launches, synchronising_calls
+from analyzer.trace.launching import find_launches, has_launch, synchronising_calls
+from analyzer.trace.ranks import rank_of_threads
 from analyzer.trace.scopes import Scopes, Stretch, read_scopes, read_steps, select_stretches, spans_of, stretch_of
 from analyzer.trace.spans import Int64, Spans
+
+AGREEMENT = 0.98
+"""External ids are used where they name the same operator as containment in this share of the cases that tell."""
 
 Segments = tuple[Int64, Int64, Int64]
 LINKS = ("operator", "external id", "graph", "call", "none")
@@ -28,9 +32,9 @@ class Linked:
 
     ``launches`` is the table LAUNCHES. ``segments`` holds (start_ns, end_ns, row) of the stretches in which a launch really
     runs: its interval on a GPU, its innermost stretches on a CPU. ``steps`` are (name, start_ns, end_ns); with a selection
-    they are what was selected, and ``foreign`` holds (start_ns, end_ns) of what ran outside of it. ``syncs`` are (start_ns,
-    end_ns) of calls that wait for the device. ``ops`` tells which operator encloses which. ``wrapper_ns`` is the own time of
-    operators that only call others (CPU runs).
+    they are what was selected (``by_step``: profiler steps), and ``foreign`` holds (start_ns, end_ns) of what ran outside of
+    it. ``syncs`` are (start_ns, end_ns) of calls that wait for the device. ``ops`` tells which operator encloses which.
+    ``wrapper_ns`` is the own time of operators that only call others (CPU runs).
     """
 
     launches: pd.DataFrame
@@ -42,6 +46,7 @@ class Linked:
     last_ns: int
     syncs: tuple[Int64, Int64]
     selected: str = ""
+    by_step: bool = True
     foreign: tuple[Int64, Int64] | None = None
 
 
@@ -66,9 +71,16 @@ def _link_kernels(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stretch
     start_ns = events["start_ns"].to_numpy(np.int64)
     at, thread = (_taken(trace.calls[column], call) for column in ("start_ns", "thread"))
     op = np.where(has_call & ~launching.graph, ops.innermost(at, np.where(has_call, thread, -1)), -1)
-    by_id = np.where(launching.graph, -1, _by_external_id(events, trace.ops))
+    by_id = np.where(launching.graph, -1, _by_external_id(trace, events, op))
     link = np.select([launching.graph, op >= 0, by_id >= 0, has_call], [2, 0, 1, 3], 4)
     op = np.where(op >= 0, op, by_id)
+    # where only the operator is known, its own start and thread say in which module and step it was
+    lone = (op >= 0) & ~has_call
+    at, thread = (
+        np.where(lone, ops.start[op] if len(ops.start) else 0, at),
+        np.where(lone, _taken(trace.ops["thread"], op), thread),
+    )
+    placed = has_call | lone
     launches = pd.DataFrame(
         {
             "index": np.arange(len(events)),
@@ -80,8 +92,8 @@ def _link_kernels(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stretch
             "launch": _named(trace.calls["name"], call),
             "launch_ns": np.where(has_call, at, -1),
             "link": np.array(LINKS, object)[link],
-            "module": scopes.modules(at, np.where(has_call, thread, -1), op),
-            "step": stretch_of(steps, np.where(has_call, at, start_ns)),
+            "module": scopes.modules(at, np.where(placed, thread, -1), op),
+            "step": stretch_of(steps, np.where(placed, at, start_ns)),
             **{column: _texts(events[column]) for column in ("category", "grid", "block")},
             **{column: events[column] for column in _KEPT},
         }
@@ -124,11 +136,22 @@ def _named(names: pd.Series[str], rows: Int64) -> npt.NDArray[np.object_]:
     return np.array([*names.cat.categories, ""], object)[codes]
 
 
-def _by_external_id(events: pd.DataFrame, ops: pd.DataFrame) -> Int64:
-    """Return the operator whose id the profiler wrote into each event, -1 without; the last one where several have it."""
-    known = ops[ops["external_id"] > 0].drop_duplicates("external_id", keep="last")
-    position = pd.Series(known.index.to_numpy(np.int64), index=known["external_id"].to_numpy(np.int64))
-    return np.asarray(events["external_id"].map(position).fillna(-1), np.int64)
+def _by_external_id(trace: Trace, events: pd.DataFrame, contained: Int64) -> Int64:
+    """Return the operator whose External id each event has, -1 without.
+
+    Older traces number operators and launches apart, so that an id names an operator that has nothing to do with the kernel.
+    The ids are therefore believed only where they agree with containment (``contained``) on nearly all events that have both.
+    """
+    ranks, ops = rank_of_threads(trace), trace.ops
+    known = pd.DataFrame({"id": ops["external_id"], "rank": ranks[ops["thread"]], "op": np.arange(len(ops))})
+    known = known[known["id"] > 0].drop_duplicates(["id", "rank"], keep="last")
+    asked = pd.DataFrame({"id": events["external_id"], "rank": ranks[events["thread"]]})
+    op = np.asarray(asked.merge(known, on=["id", "rank"], how="left")["op"].fillna(-1), np.int64)
+    begun = _taken(ops["start_ns"], op) <= events["start_ns"].to_numpy(np.int64)
+    op = np.where(begun, op, -1)
+    both = (op >= 0) & (contained >= 0)
+    agree = both & (op == contained)
+    return op if agree.sum() >= AGREEMENT * both.sum() else np.full(len(op), -1, np.int64)
 
 
 def _link_operators(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stretch, ...]) -> Linked:
@@ -183,7 +206,7 @@ def _select(linked: Linked, trace: Trace, selection: Selection) -> Linked:
     """Return what was launched inside the selected stretches; what ran outside of them is kept as ``foreign`` time."""
     stretches = select_stretches(trace, selection)
     launches = linked.launches
-    moment = np.where(launches["launch_ns"] >= 0, launches["launch_ns"], launches["start_ns"])
+    moment = np.where(has_launch(launches), launches["launch_ns"], launches["start_ns"])
     number = stretch_of(stretches, moment)
     kept = np.flatnonzero(number >= 0)
     row_of = np.full(len(launches), -1, np.int64)
@@ -202,6 +225,7 @@ def _select(linked: Linked, trace: Trace, selection: Selection) -> Linked:
         segments=(start[inside], end[inside], row_of[owner[inside]]),
         steps=stretches,
         selected=what,
+        by_step=selection.annotation is None,
         foreign=(start[~inside], end[~inside]),
         wrapper_ns=0 if not linked.wrapper_ns else _wrapper_ns(linked, trace, stretches),
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-import signal
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from analyzer.trace.damage import Damage
 from analyzer.trace.document import Document
 from analyzer.trace.events import Event
 from analyzer.trace.source import MAX_EXPANSION, read_blocks
-from analyzer.trace.worker import Worker, WorkerError, python, second_core
+from analyzer.trace.worker import Worker, WorkerError, answering, python, receive, second_core, send
 
 _WANTED = frozenset(
     (
@@ -85,10 +84,7 @@ class Ahead:
         Raises:
             TraceError: as ``read_contents``.
         """
-        try:
-            found = pickle.load(self._process.stdout) if self._process.stdout else None  # written by our own process
-        except (EOFError, OSError, pickle.UnpicklingError):
-            found = None
+        found = receive(self._process.stdout)
         return found if isinstance(found, Contents) else read_contents(self.path, self._max_expansion)
 
 
@@ -111,10 +107,7 @@ def reading_ahead(path: Path, max_expansion: float = MAX_EXPANSION) -> Iterator[
 
 def main() -> None:
     """Read the file that the command line names and write its contents to standard output; nothing where it cannot be read."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which ends this one
     path, max_expansion = sys.argv[1:3]
-    try:
-        contents = read_contents(Path(path), float(max_expansion))
-    except TraceError:
-        return  # the first process meets it again, and tells
-    pickle.dump(contents, sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
+    # an error is met again by the first process, which tells it
+    with answering() as answer, contextlib.suppress(TraceError):
+        send(read_contents(Path(path), float(max_expansion)), answer)

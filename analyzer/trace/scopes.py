@@ -18,7 +18,8 @@ MODULE_SCOPE = "module::"
 STEP_SCOPE = "ProfilerStep#"
 _NOT_A_MODULE = ("ProfilerStep#", "PyTorch Profiler", "Optimizer.", "enumerate(DataLoader)", "nccl:")
 _MAX_PATH = 1000
-_NAMES_SHOWN = 8
+_NAMES_SHOWN, _NAME_SHOWN = 8, 80
+_OVERLAP = 8
 
 Stretch = tuple[str, int, int]
 """A named part of the trace: (name, start_ns, end_ns)."""
@@ -86,7 +87,8 @@ def _frame_paths(names: list[str], spans: Spans) -> list[str]:
 def _forward_ops(frame: pd.DataFrame, ops: Spans) -> Int64:
     """Return for each operator the forward operator that it, or an operator around it, is the backward of; -1 without.
 
-    Autograd gives both the same sequence number. Of several forward operators with one number the last made the graph's node.
+    Autograd gives both the same sequence number. Of several forward operators with one number the last made the graph's node;
+    where several threads used the number, each has its own graph and none is chosen.
     """
     sequence, thread = frame["sequence"].to_numpy(np.int64), frame["forward_thread"].to_numpy(np.int64)
     backward = (sequence >= 0) & (thread > 0)
@@ -95,7 +97,8 @@ def _forward_ops(frame: pd.DataFrame, ops: Spans) -> Int64:
     ahead = np.flatnonzero((sequence >= 0) & ~backward)
     ahead = ahead[np.argsort(ops.start[ahead], kind="stable")]
     node = pd.Series(ahead, index=sequence[ahead])
-    node = node[~node.index.duplicated(keep="last")]
+    threads = pd.Series(ops.thread[ahead]).groupby(sequence[ahead]).nunique()
+    node = node[~node.index.duplicated(keep="last") & node.index.isin(threads.index[threads == 1])]
     forward = np.full(len(frame), -1, np.int64)
     forward[backward] = pd.Series(sequence[backward]).map(node).fillna(-1).to_numpy(np.int64)
     for i in ops.order.tolist():  # parents first
@@ -107,7 +110,11 @@ def _forward_ops(frame: pd.DataFrame, ops: Spans) -> Int64:
 def read_steps(trace: Trace) -> tuple[Stretch, ...]:
     """Return the profiler's steps in order."""
     notes = trace.annotations
-    return _stretches(notes[notes["name"].astype(str).str.startswith(STEP_SCOPE)].drop_duplicates("name"))
+    whole: dict[str, Stretch] = {}
+    for name, start, end in _stretches(notes[notes["name"].astype(str).str.startswith(STEP_SCOPE)]):
+        first = whole.get(name, (name, start, end))  # several threads may name the same step
+        whole[name] = (name, first[1], max(first[2], end))
+    return tuple(whole.values())
 
 
 def select_stretches(trace: Trace, selection: Selection) -> tuple[Stretch, ...]:
@@ -136,13 +143,18 @@ def _annotated(trace: Trace, name: str) -> tuple[Stretch, ...]:
     found = _stretches(notes[notes["name"].astype(str) == name])
     if not found:
         counts = notes["name"].astype(str).value_counts()
-        shown = ", ".join(map(repr, counts.index[:_NAMES_SHOWN])) or "none"
+        shown = (
+            ", ".join(repr(name[:_NAME_SHOWN] + "…" * (len(name) > _NAME_SHOWN)) for name in counts.index[:_NAMES_SHOWN])
+            or "none"
+        )
         raise TraceError(
             f"{trace.path} has no user annotation {name!r}", f"it has {shown}{' ...' if len(counts) > _NAMES_SHOWN else ''}"
         )
     apart: list[Stretch] = []
-    for stretch in found:  # one inside another of the same name is part of it
-        if not apart or stretch[1] >= apart[-1][2]:
+    for stretch in found:  # one inside or across another, on whatever thread, makes one stretch with it
+        if apart and stretch[1] < apart[-1][2]:
+            apart[-1] = (name, apart[-1][1], max(apart[-1][2], stretch[2]))
+        else:
             apart.append(stretch)
     return tuple(apart)
 
@@ -159,4 +171,9 @@ def stretch_of(stretches: tuple[Stretch, ...], time: Int64) -> Int64:
     if not len(starts):
         return np.full(len(time), -1, np.int64)
     at = np.searchsorted(starts, time, side="right") - 1
+    for _ in range(_OVERLAP):  # steps seldom overlap, but one may be inside another
+        outside = (at >= 0) & (time > ends[np.maximum(at, 0)])
+        if not outside.any():
+            break
+        at = np.where(outside, at - 1, at)
     return np.where((at >= 0) & (time <= ends[np.maximum(at, 0)]), at, -1)

@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import IO, BinaryIO, Self
 
 from analyzer.trace.columns import Columns, InexactTimesError
 from analyzer.trace.damage import Damage
@@ -31,6 +31,7 @@ START_BYTES = 12 << 20
 _QUEUE = 2
 _HEAD = struct.Struct("<qq")
 _PIPE_BYTES = 1 << 20
+_MAGIC = b"analyzer columns\n"
 
 
 class WorkerError(Exception):
@@ -47,6 +48,9 @@ def python(program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes] | 
     """Yield another Python process, which has this package at hand and ends with the block; None where there can be none."""
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    if not sys.executable:
+        yield None
+        return
     try:
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", program, *arguments],
@@ -62,6 +66,32 @@ def python(program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes] | 
         process.kill()
         with contextlib.suppress(OSError, ValueError):  # what the killed process has not read
             process.communicate()
+
+
+@contextmanager
+def answering() -> Iterator[BinaryIO]:
+    """Yield where a second process answers the first one; nothing else that it prints gets there."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which ends this one
+    with os.fdopen(os.dup(1), "wb") as answer:
+        os.dup2(2, 1)
+        yield answer
+
+
+def send(what: object, answer: BinaryIO) -> None:
+    """Write ``what`` for ``receive``."""
+    answer.write(_MAGIC)
+    pickle.dump(what, answer, pickle.HIGHEST_PROTOCOL)
+    answer.flush()
+
+
+def receive(answer: BinaryIO | IO[bytes] | None) -> object:
+    """Return what our own second process has sent; None where it sent nothing, or something else spoke in its place."""
+    if answer is None or answer.read(len(_MAGIC)) != _MAGIC:
+        return None
+    try:
+        return pickle.load(answer)
+    except Exception:  # noqa: BLE001  a pickle that is cut off fails in any way
+        return None
 
 
 class Worker:
@@ -112,11 +142,13 @@ class Worker:
             return
         try:
             self._pool.submit(self._write, b"", 0).result()
-            found = pickle.load(self._process.stdout)  # written by our own process
-        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            found = receive(self._process.stdout)
+        except OSError as error:
             raise WorkerError from error
-        if isinstance(found, InexactTimesError | WorkerError):
+        if isinstance(found, InexactTimesError):
             raise found
+        if not isinstance(found, Columns):
+            raise WorkerError
         columns.merge(found)
 
     def _write(self, text: bytes, piece: int) -> None:
@@ -137,8 +169,7 @@ def serve(given: BinaryIO, answer: BinaryIO) -> None:
     while len(head := given.read(_HEAD.size)) == _HEAD.size:
         size, piece = _HEAD.unpack(head)
         if not size:
-            pickle.dump(failure or columns, answer, pickle.HIGHEST_PROTOCOL)
-            answer.flush()
+            send(failure or columns, answer)
             return
         text = b"[%b]" % given.read(size)
         failure = failure or _decode(columns, text, piece)
@@ -157,5 +188,5 @@ def _decode(columns: Columns, text: bytes, piece: int) -> Exception | None:
 
 def main() -> None:
     """Run the second process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which ends this one
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    with answering() as answer:
+        serve(sys.stdin.buffer, answer)

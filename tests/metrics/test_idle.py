@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.analysis import analyze
+from analyzer.analysis import analyze, study
 from analyzer.errors import TraceError
 from analyzer.metrics.timing import Stretches, intersect, length_ns, merge, subtract, union_ns
 from analyzer.schema.results import Idle
@@ -108,20 +108,20 @@ def _two_steps() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("selection", "kernel", "wall", "idle"),
+    ("selection", "kernel", "wall", "idle", "batches"),
     [
-        (Selection(steps=(4,)), "first", 130, 60),  # until its kernel has ended
-        (Selection(steps=(5,)), "second", 70, 40),  # without the 30 us that only the other step's kernel ran
-        (Selection(annotation="forward"), "second", 50, 20),  # 105 to 180, less the 25 us until 130
+        (Selection(steps=(4,)), "first", 130, 60, 1),  # until its kernel has ended
+        (Selection(steps=(5,)), "second", 70, 40, 1),  # without the 30 us that only the other step's kernel ran
+        (Selection(annotation="forward"), "second", 50, 20, None),  # 105 to 180, less the 25 us until 130
     ],
 )
 def test_a_selection_covers_what_was_launched_in_it(
-    tmp_path: Path, selection: Selection, kernel: str, wall: float, idle: float
+    tmp_path: Path, selection: Selection, kernel: str, wall: float, idle: float, batches: int | None
 ) -> None:
     path = traces.write(tmp_path / "t.json", traces.document(_two_steps()))
     one = analyze(path, selection)
     assert one.launches["kernel"].tolist() == [kernel]
-    assert (one.totals.wall_us, one.totals.idle_us, one.window.batches) == (wall, idle, 1)
+    assert (one.totals.wall_us, one.totals.idle_us, one.window.batches) == (wall, idle, batches)
     assert one.window.source.startswith("as asked: ")
     assert one.kinds["time_us"].sum() + one.totals.idle_us == one.totals.wall_us
 
@@ -143,3 +143,30 @@ def test_a_selection_that_is_not_there_names_what_is(tmp_path: Path, selection: 
     with pytest.raises(TraceError, match=says) as caught:
         analyze(path, selection)
     assert hint in caught.value.hint
+
+
+def test_times_before_the_clock_base_are_times(tmp_path: Path) -> None:
+    events = [traces.launch(0, 1), traces.kernel("a", 10, 20, 1), traces.launch(60, 2), traces.kernel("b", 61, 9, 2)]
+    early = [event | {"ts": event["ts"] - 1000} for event in events]
+    assert _idle(tmp_path, early) == _idle(tmp_path, events) == Idle(host_us=30, sync_us=0, launch_us=11, unknown_us=0)
+
+
+def test_an_annotation_on_two_threads_is_one_stretch_where_it_overlaps(tmp_path: Path) -> None:
+    events = [
+        traces.note("forward", 0, 10),
+        traces.note("forward", 5, 15, tid=2),
+        traces.launch(2, 1),
+        traces.kernel("a", 4, 2, 1),
+        traces.launch(15, 2, tid=2),
+        traces.kernel("b", 16, 2, 2),
+    ]
+    one = analyze(traces.write(tmp_path / "t.json", traces.document(events)), Selection(annotation="forward"))
+    assert one.launches["kernel"].tolist() == ["a", "b"]
+    assert (one.totals.wall_us, one.window.steps) == (20, None)
+
+
+def test_an_annotation_is_never_called_a_step(public_traces: Path) -> None:
+    one = analyze(public_traces / "kineto_v100_resnet50_train_nw0.json.gz", Selection(annotation="Optimizer.step#SGD.step"))
+    assert (one.window.steps, one.window.batches, one.latency) == (None, None, None)
+    assert "6 occurrences" in one.window.source
+    assert "step takes" not in study((one,)).verdict.headline

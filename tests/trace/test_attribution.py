@@ -137,6 +137,77 @@ def test_a_launch_from_a_thread_without_operators_uses_the_external_id(tmp_path:
     assert (found["op"].tolist(), found["link"].tolist()) == (["triton_poi_fused_add_0"], ["external id"])
 
 
+def test_external_ids_of_two_ranks_do_not_mix(tmp_path: Path) -> None:
+    events = []
+    for rank, name in ((0, "aten::mm"), (1, "aten::relu")):
+        parts = [traces.op(name, 0, 20, ext=5), traces.kernel(f"k{rank}", 30, 5, 0, ext=5)]
+        events += [event | {"pid": f"rank {rank}: {event['pid']}"} for event in parts]
+    found = _launches(tmp_path, events)
+    assert dict(zip(found["kernel"], found["op"], strict=True)) == {"k0": "aten::mm", "k1": "aten::relu"}
+
+
+def test_external_ids_that_contradict_containment_are_not_believed(public_traces: Path, tmp_path: Path) -> None:
+    """The RTX 2080 Ti trace numbers operators and launches apart: its ids name operators that the kernels do not belong to."""
+    document = json.loads(gzip.decompress((public_traces / "param_rtx2080ti_resnet_train.json.gz").read_bytes()))
+    events = document["traceEvents"]
+    launches = [e for e in events if e.get("cat") == "cuda_runtime" and e["name"] == "cudaLaunchKernel"][:500]
+    gone = {e["args"]["correlation"] for e in launches}
+    document["traceEvents"] = [e for e in events if e.get("cat") != "cuda_runtime" or e["args"]["correlation"] not in gone]
+    found = link(read_trace(traces.write(tmp_path / "t.json", document))).launches
+    lost = found[found["correlation"].isin(gone)]
+    assert len(lost) == 500
+    assert set(lost["link"]) == {"none"}
+
+
+def test_a_kernel_known_by_its_id_alone_has_the_module_and_step_of_its_operator(tmp_path: Path) -> None:
+    events = [
+        traces.note("ProfilerStep#1", 0, 100),
+        traces.note("module::net.fc", 5, 40),
+        traces.op("aten::addmm", 10, 20, ext=9),
+        traces.note("ProfilerStep#2", 100, 100),
+        traces.kernel("late", 120, 5, 0, ext=9),
+    ]
+    found = _launches(tmp_path, events)
+    assert (found["op"].tolist(), found["module"].tolist(), found["step"].tolist()) == (["aten::addmm"], ["net.fc"], [0])
+
+
+def test_arrows_and_correlation_ids_are_numbers_of_their_own(tmp_path: Path) -> None:
+    """Arrow 7 leads to the call in ``a``; another call has the correlation id 7."""
+    kernel = traces.kernel("by arrow", 60, 5, 0, ext=0)
+    call = traces.launch(20, 0)
+    for event in (kernel, call):
+        del event["args"]["correlation"]
+    events = [
+        traces.op("aten::a", 10, 20), call, kernel,
+        traces.op("aten::b", 40, 10), traces.launch(45, 7), traces.kernel("by id", 80, 5, 7, ext=0),
+        {"ph": "s", "id": 7, "cat": "ac2g", "name": "ac2g", "pid": 1, "tid": 1, "ts": 20},
+        {"ph": "f", "id": 7, "cat": "ac2g", "name": "ac2g", "pid": 0, "tid": 7, "ts": 60, "bp": "e"},
+        {"ph": "s", "id": 7, "cat": "fwdbwd", "name": "fwdbwd", "pid": 1, "tid": 1, "ts": 45},
+    ]  # fmt: skip
+    assert _launches(tmp_path, events)["op"].tolist() == ["aten::a", "aten::b"]
+
+
+def test_a_sequence_number_of_two_forward_threads_names_no_module(tmp_path: Path) -> None:
+    other = traces.op("aten::addmm", 10, 20, tid=5, ext=7)
+    other["args"]["Sequence number"] = 42
+    events = [traces.note("module::left", 5, 40), traces.note("module::right", 5, 40, tid=5), other, *_backward()]
+    assert _launches(tmp_path, events)["module"].tolist() == ["left", ""]
+
+
+def test_a_step_inside_another_one_does_not_hide_it(tmp_path: Path) -> None:
+    events = [
+        traces.note("ProfilerStep#1", 0, 100),
+        traces.note("ProfilerStep#2", 10, 10),
+        traces.note("ProfilerStep#2", 12, 3, tid=9),
+        *(
+            part
+            for i, at in enumerate((15, 51))
+            for part in (traces.launch(at, i + 1), traces.kernel(f"k{i}", at + 5, 1, i + 1))
+        ),
+    ]
+    assert _launches(tmp_path, events)["step"].tolist() == [1, 0]
+
+
 def test_an_operator_with_a_stream_argument_is_no_kernel(tmp_path: Path) -> None:
     """Triton writes ``stream`` into its operators; a reader that goes by it counts them as GPU time."""
     triton = traces.op("triton_poi_fused_add_0", 0, 50, ext=9)
