@@ -26,10 +26,11 @@ def draw(figure_id: str, height_in: float, title: str, description: str, paint: 
     with mpl.rc_context(settings(figure_id)), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of glyphs that the measuring font lacks; the browser has its own fonts
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
-        FigureCanvasSVG(figure)
+        canvas = FigureCanvasSVG(figure)
         paint(figure)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        # savefig would lay out and draw everything once before it draws the same again
+        canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})  # type: ignore[no-untyped-call]
     return _inline(buffer.getvalue(), figure_id, title, description)
 
 
