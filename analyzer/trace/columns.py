@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from operator import itemgetter
@@ -32,6 +33,9 @@ MAX_DURATION_US = 1e12
 
 MAX_SUM_NS = 1 << 61
 """Durations of one table may add up to 73 years; what would exceed that is damage, since 64 bits could not hold the sum."""
+
+MAX_TEXT_BYTES = 128 << 20
+"""Memory for the different names and other texts of a file, in each process that reads it; texts beyond it are left out."""
 
 MODULE_FRAME = "nn.Module: "
 _OLD_ANNOTATIONS = ("ProfilerStep#", "Optimizer.", "enumerate(DataLoader)")
@@ -69,12 +73,31 @@ class _Tables(dict[str, str]):
         return found
 
 
+class _Budget:
+    """What is left of the memory for text, and how often a text was left out since there was none."""
+
+    def __init__(self) -> None:
+        self.left, self.refused = MAX_TEXT_BYTES, 0
+
+
 class _Codes(dict[Any, int]):
-    """A number for each distinct value, counted from 0 in order of appearance."""
+    """A number for each distinct value, counted from 0 in order of appearance; one that is too much counts as None."""
+
+    def __init__(self, budget: _Budget) -> None:
+        super().__init__()
+        self._budget = budget
 
     def __missing__(self, value: Any) -> int:
-        code = self[value] = len(self)
-        return code
+        size = sys.getsizeof(value) + (sum(map(sys.getsizeof, value)) if isinstance(value, tuple) else 0)
+        if value is not None and size > self._budget.left:
+            self._budget.refused += 1
+            return self[None]
+        self._budget.left -= size
+        return self.take(value)
+
+    def take(self, value: Any) -> int:
+        """Return the number of ``value``, whatever memory it needs."""
+        return self.setdefault(value, len(self))
 
 
 class _Threads(dict[Any, int]):
@@ -142,7 +165,8 @@ class Columns:
         self._threads = _Threads()
         self._codes: dict[str, _Codes] = {}
         self._chunks: dict[str, list[Chunk]] = {}
-        self._metrics: list[tuple[int, dict[str, float]]] = []
+        self._budget = _Budget()
+        self._metrics: list[tuple[int, int, dict[str, npt.NDArray[np.float64]]]] = []
         self._metric_names: set[str] = set()
         self._sums: dict[str, float] = {}
         self._piece = 0
@@ -218,23 +242,23 @@ class Columns:
         self._put(table, "correlation", self._ints([a.correlation for a in self._args(events, _CallArgs)]))
 
     def _add_ranges(self, table: str, events: list[Event]) -> None:
-        for event in events:
+        counted: dict[str, npt.NDArray[np.float64]] = {}
+        for row, event in enumerate(events):
             try:
                 found = msgspec.json.decode(event.args, type=dict[str, msgspec.Raw])
             except _MALFORMED:
                 self._damage.add("arguments")
-                found = {}
-            self._metrics.append((self._piece, self._count_metrics(found)))
-
-    def _count_metrics(self, found: dict[str, msgspec.Raw]) -> dict[str, float]:
-        """Return the metrics among the arguments of a range; a file may have _MAX_METRICS names, each is a column."""
-        counted = {}
-        for name, raw in found.items():
-            if "__" in name and (name in self._metric_names or len(self._metric_names) < _MAX_METRICS):
-                with contextlib.suppress(*_MALFORMED):
-                    counted[name] = msgspec.json.decode(raw, type=float)
-                    self._metric_names.add(name)
-        return counted
+                continue
+            for name, raw in found.items():
+                # a file may have _MAX_METRICS names, since each is a column
+                if "__" in name and (name in self._metric_names or len(self._metric_names) < _MAX_METRICS):
+                    with contextlib.suppress(*_MALFORMED):
+                        value = msgspec.json.decode(raw, type=float)
+                        self._metric_names.add(name)
+                        if name not in counted:
+                            counted[name] = np.full(len(events), np.nan)
+                        counted[name][row] = value
+        self._metrics.append((self._piece, len(events), counted))
 
     def _add_nothing(self, table: str, events: list[Event]) -> None:
         """Spans have no more than their span."""
@@ -284,8 +308,10 @@ class Columns:
         self._chunks.setdefault(f"{table}.{column}", []).append((self._piece, values))
 
     def _put_text(self, table: str, column: str, values: Sequence[Any]) -> None:
-        codes = self._codes.setdefault(f"{table}.{column}", _Codes())
+        codes = self._codes.setdefault(f"{table}.{column}", _Codes(self._budget))
+        refused = self._budget.refused
         self._put(table, column, np.array([codes[value] for value in values], np.int32))
+        self._damage.add("text", self._budget.refused - refused)
 
     def numbers(self, column: str) -> npt.NDArray[Any] | None:
         """Return the values of ``column``, named ``table.column``, in the order of the file; None where there is no row."""
@@ -296,9 +322,16 @@ class Columns:
         """Return the texts that the numbers of a text column stand for."""
         return [_spell(value) for value in self._codes.get(column, ())]
 
-    def metrics(self) -> list[dict[str, float]]:
-        """Return what each counter range counted, in the order of the file."""
-        return [values for _, values in sorted(self._metrics, key=itemgetter(0))]
+    def metrics(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Return what the counter ranges counted, an array per metric in the order of the file, NaN where one has it not."""
+        pieces = sorted(self._metrics, key=itemgetter(0))
+        found = {
+            # each piece gives up what is joined, so that memory holds it once
+            name: np.concatenate([c.pop(name) if name in c else np.full(count, np.nan) for _, count, c in pieces])
+            for name in list(dict.fromkeys(name for _, _, counted in pieces for name in counted))
+        }
+        self._metrics = [(0, sum(count for _, count, _ in pieces), dict(found))]
+        return found
 
     def merge(self, other: Columns) -> None:
         """Take what ``other`` has taken of the same file; its damage counts as found here."""
@@ -306,8 +339,8 @@ class Columns:
         for key, found in other._chunks.items():
             numbers = threads if key.endswith(".thread") else None
             if key in other._codes:
-                known = self._codes.setdefault(key, _Codes())
-                numbers = np.array([known[value] for value in other._codes[key]], np.int32)
+                known = self._codes.setdefault(key, _Codes(self._budget))
+                numbers = np.array([known.take(value) for value in other._codes[key]], np.int32)
             renamed = found if numbers is None else [(piece, numbers[values]) for piece, values in found]
             self._chunks.setdefault(key, []).extend(renamed)
         self._metrics.extend(other._metrics)
@@ -360,4 +393,6 @@ def nanoseconds(values: Sequence[int | float | Decimal | None]) -> tuple[Int64, 
 def _exact_ns(value: int | float | Decimal | None) -> int | None:
     if value is None or (isinstance(value, Decimal) and not value.is_finite()) or not -MAX_TIME_US < value < MAX_TIME_US:
         return None
+    if isinstance(value, float) and abs(value) >= EXACT_US:
+        raise InexactTimesError
     return value * 1000 if isinstance(value, int) else int((Decimal(value) * 1000).to_integral_value())

@@ -10,6 +10,7 @@ _SENTENCES = {
     "no_duration": "events without a duration, which counts as 0: {n}",
     "negative": "negative durations, which count as 0: {n}",
     "arguments": "events with arguments of a wrong type, which are left out: {n}",
+    "text": "names and other texts that are left out, since there are too many different ones (the times are kept): {n}",
     "repaired": "places that JSON does not allow (N/A, NaN, control characters, broken text), which were repaired: {n}",
     "lists": "lists of events beyond the first, which are read as well: {n}",
 }

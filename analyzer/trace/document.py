@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,10 @@ PIECE_BYTES = 2 << 20
 MAX_VALUE_BYTES = 64 << 20
 """Longest event, and longest value beside the events; more is no trace."""
 
-MAX_RESCAN_BYTES = 128 << 20
-"""Text that may be searched again for the next sound event, in one file that is broken; then the rest is given up."""
+MAX_RESCAN_BYTES = 64 << 20
+RESCANS = 8
+"""A broken file is searched for its sound events, text that was misread once more: MAX_RESCAN_BYTES and RESCANS times what was
+read of the file may be searched, then the rest is given up."""
 
 MAX_SLOW_EVENTS = 500_000
 """Events of one file that may be read one by one, or lost; a file that needs more is given up there."""
@@ -33,6 +34,7 @@ MAX_SLOW_EVENTS = 500_000
 _LONG_EVENT_BYTES = 1 << 16
 _PATIENCE_BYTES = 4 << 20
 _SCAN_BYTES = 1 << 20
+_FIRST_SCAN_BYTES = 1 << 12
 Take = Callable[[memoryview, int], bool]
 """Offers a piece, events with commas between them that may be cut wrongly, and its number; tells whether somebody else decodes
 it."""
@@ -53,23 +55,32 @@ class _Structure:
     """Where the values of a list end.
 
     ``commas`` stand between them, ``last`` is behind the last whole object or list among them, ``end`` is that of the list,
-    None if it is not in this text.
+    None if it is not in this text; the text was searched up to ``at``.
     """
 
     commas: npt.NDArray[np.int64]
     end: int | None
     last: int
+    at: int
 
 
 def _find_structure(text: bytes, start: int = 0, *, commas_too: bool = True) -> _Structure:
-    """Return the structure of the list that ``text`` is in at ``start``, as offsets from there.
+    """Return the structure of the list that ``text`` is in at ``start``, as offsets from there."""
+    commas, found = [np.array([], np.int64)], _Structure(np.array([], np.int64), None, 0, 0)
+    for found in _search(text, start, _SCAN_BYTES, commas_too=commas_too):
+        commas.append(found.commas)
+    return replace(found, commas=np.concatenate(commas))
 
-    A megabyte is searched at a time, since the search takes ten times the memory of its text.
+
+def _search(text: bytes, start: int, size: int, *, commas_too: bool = True) -> Iterator[_Structure]:
+    """Yield the structure of the list that ``text`` is in at ``start``, piece by piece, as offsets from there.
+
+    The first piece is ``size`` long, each further one twice as long as the one before, up to a megabyte, since the search takes
+    ten times the memory of its text.
     """
-    commas: list[npt.NDArray[np.int64]] = []
     end, last, depth, inside, at = None, 0, 0, False, start
     while at < len(text) and end is None:
-        chunk = text[at : at + _SCAN_BYTES]
+        chunk = text[at : at + size]
         # an escape is not torn apart; chunks begin outside of one, so the backslashes at their end pair up from the left
         if len(chunk) > 1 and (len(chunk) - len(chunk.rstrip(b"\\"))) % 2:
             chunk = chunk[:-1]
@@ -80,13 +91,14 @@ def _find_structure(text: bytes, start: int = 0, *, commas_too: bool = True) -> 
         depths = np.cumsum(opened.astype(np.int8) - closed.astype(np.int8), dtype=np.int32) + depth
         beyond = int((depths < 0).argmax()) if depths.min() < 0 else None
         scope = slice(None, beyond)
-        if commas_too:
-            commas.append(np.flatnonzero((plain[scope] == ord(",")) & outside[scope] & (depths[scope] == 0)) + (at - start))
         ends = np.flatnonzero(closed[scope] & (depths[scope] == 0))
         last = int(ends[-1]) + 1 + at - start if len(ends) else last
         end = None if beyond is None else beyond + at - start
+        commas = np.flatnonzero((plain[scope] == ord(",")) & outside[scope] & (depths[scope] == 0)) if commas_too else ends[:0]
+        commas += at - start
         depth, inside, at = int(depths[-1]), inside ^ bool((plain == ord('"')).sum() & 1), at + len(chunk)
-    return _Structure(np.concatenate(commas) if commas else np.array([], np.int64), end, last)
+        yield _Structure(commas, end, last, at - start)
+        size = min(2 * size, _SCAN_BYTES)
 
 
 class Document:
@@ -112,7 +124,7 @@ class Document:
         self._path, self._blocks, self._wanted, self._damage = path, blocks, wanted, damage
         self._text, self._at, self._ended = b"", 0, False
         self._ahead: bytes | None = b""  # the next block, so that the last text is known to be the last
-        self._rescanned, self._slow = 0, 0
+        self._read, self._rescanned, self._slow = 0, 0, 0
 
     def pieces(self) -> Iterator[tuple[int, list[Event]]]:
         """Yield the events, some thousands at a time, with the number of their piece; pieces that ``take`` took are left out.
@@ -204,7 +216,7 @@ class Document:
         found = _find_structure(self._text)
         while found.end is None and not self._ended and not len(found.commas):
             if self._swallows_long(0):
-                return self._salvage(found)
+                return self._salvage()
             if len(self._text) > MAX_VALUE_BYTES:
                 self._give_up(f"an event is longer than {MAX_VALUE_BYTES >> 20} MiB or has no end")
                 return [], True
@@ -220,7 +232,7 @@ class Document:
             if events is not None:
                 self._drop(cut)
                 return events, self._close(found.end is not None)
-        return self._salvage(found)
+        return self._salvage()
 
     def _swallows(self, start: int) -> bool:
         """Tell whether the text from ``start`` on, which ought to be a part of one event, holds the start of another one."""
@@ -242,56 +254,75 @@ class Document:
             return True
         return False
 
-    def _salvage(self, found: _Structure) -> tuple[list[Event], bool]:
+    def _salvage(self) -> tuple[list[Event], bool]:
         """Return what can be read of text that is broken, event by event."""
         events: list[Event] = []
-        base = 0
-        while True:
-            over = found.end is not None and _LIST_END.match(self._text, base + found.end) is not None
-            restart, done = self._read_segments(base, found, events)
-            if restart is None and found.end is not None and not over:
-                self._damage.add("lost")
-                restart = _EVENT_START.search(self._text, base + found.end)
-                done = len(self._text) if restart is None else done
-            if restart is None:
-                self._drop(done)
-                return events, self._close(over)
-            self._rescanned += len(self._text) - restart.start()
-            if self._rescanned > MAX_RESCAN_BYTES:
+        base: int | None = 0
+        while base is not None:
+            base, done, over = self._read_segments(base, events)
+            if self._rescanned > MAX_RESCAN_BYTES + RESCANS * self._read:
                 self._give_up("the text is broken in very many places")
                 return events, True
-            base = restart.start()
-            found = _find_structure(self._text, base)
+        self._drop(done)
+        return events, self._close(over)
 
     def _give_up(self, why: str) -> None:
         self._damage.cut_off(f"{why}, and the rest of the file is given up")
         self._text, self._at, self._ended = b"", 0, True
 
-    def _read_segments(self, base: int, found: _Structure, events: list[Event]) -> tuple[re.Match[bytes] | None, int]:
-        """Add the events between the commas of ``found`` to ``events``.
+    def _read_segments(self, base: int, events: list[Event]) -> tuple[int | None, int, bool]:
+        """Add the events of the list that the text is in at ``base`` to ``events``.
 
-        Return where to start again, or None and where the text begins that is not read yet.
+        Return where to start again, or None, where the text begins that is not read yet, and whether the list ends there.
         """
-        bounds = [-1, *found.commas.tolist(), len(self._text) - base if found.end is None else found.end]
-        if found.end is None and not self._ended and not self._swallows_long(base + bounds[-2] + 1):
-            del bounds[-1]  # what follows the last comma is not whole yet
-        for start, stop in pairwise(bounds):
-            segment = self._text[base + start + 1 : base + stop].strip(_BLANK)
-            if not segment:
-                continue
-            inner = self._text.index(segment, base + start + 1) + 1
-            # an event that holds the start of another one: its quotes or braces are broken, so all behind it is misread
-            restart = _EVENT_START.search(self._text, inner, base + stop)
-            repaired = self._damage.counts["repaired"]
-            event = None if restart and len(segment) > _LONG_EVENT_BYTES else decode_one(segment, self._damage)
-            self._slow += int(event is None or self._damage.counts["repaired"] > repaired)
-            if event is not None:
-                events.append(event)
-                continue
+        start, searched, end, looked = base, 0, None, 0
+        for found in _search(self._text, base, _FIRST_SCAN_BYTES):
+            self._rescanned += found.at - searched
+            searched, end = found.at, found.end
+            for comma in found.commas.tolist():
+                restart = self._read_segment(start, base + comma, events)
+                if restart is not None:
+                    return restart, 0, False
+                start = base + comma + 1
+            if end is None and base + searched - start > _LONG_EVENT_BYTES:
+                skipped = _SKIP.match(self._text, start)
+                inner = skipped.end() + 1 if skipped else start
+                again = _EVENT_START.search(self._text, max(inner, looked), base + searched)
+                if again:
+                    self._lose()
+                    return again.start(), 0, False
+                looked = base + searched - _FIRST_SCAN_BYTES
+        if end is None and not self._ended and not self._swallows_long(start):
+            return None, start, False  # what follows the last comma is not whole yet
+        stop = len(self._text) if end is None else base + end
+        restart = self._read_segment(start, stop, events)
+        over = end is not None and _LIST_END.match(self._text, stop) is not None
+        if restart is None and end is not None and not over:
             self._damage.add("lost")
-            if restart:
-                return restart, 0
-        return None, base + max(bounds[-1], 0)
+            again = _EVENT_START.search(self._text, stop)
+            return (again.start(), 0, False) if again else (None, len(self._text), False)
+        return restart, stop, over
+
+    def _read_segment(self, start: int, stop: int, events: list[Event]) -> int | None:
+        """Add the event between two commas to ``events``; return where to start again if its structure is broken."""
+        segment = self._text[start:stop].strip(_BLANK)
+        if not segment:
+            return None
+        inner = self._text.index(segment, start) + 1
+        # an event that holds the start of another one: its quotes or braces are broken, so all behind it is misread
+        restart = _EVENT_START.search(self._text, inner, stop)
+        repaired = self._damage.counts["repaired"]
+        event = None if restart and len(segment) > _LONG_EVENT_BYTES else decode_one(segment, self._damage)
+        if event is None:
+            self._lose()
+            return restart.start() if restart else None
+        self._slow += int(self._damage.counts["repaired"] > repaired)
+        events.append(event)
+        return None
+
+    def _lose(self) -> None:
+        self._damage.add("lost")
+        self._slow += 1
 
     def _key(self) -> str | None:
         match = self._match(_KEY)
@@ -359,5 +390,6 @@ class Document:
             self._ended = self._ahead is None
             if block is not None:
                 blocks.append(memoryview(block))
+                self._read += len(block)
                 have += len(block)
         self._text, self._at = b"".join(blocks), 0

@@ -23,6 +23,9 @@ _ALWAYS_ALLOWED_BYTES = 64 << 20
 _HINT = "give a file written by torch.profiler's export_chrome_trace or tensorboard_trace_handler"
 _AGAIN = "copy it again, or record again"
 _ZSTD_BYTES = 2048
+_GZIP_BYTES = 1 << 16
+"""What is read of a gzip file at a time: the rest of it is copied at the end of each member, and members may be empty."""
+
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _OTHERS = {
     b"PK\x03\x04": "a zip archive",
@@ -95,7 +98,7 @@ def _gunzip(path: Path, file: BinaryIO, damage: Damage) -> Iterator[bytes]:
     """Yield what the members of a gzip file unpack to; the checksum of each is verified by zlib."""
     decoder = zlib.decompressobj(31)
     whole = given = False
-    while packed := file.read(BLOCK_BYTES >> 2):
+    while packed := file.read(min(_GZIP_BYTES, BLOCK_BYTES)):
         while packed:
             before = decoder.copy()
             try:

@@ -22,9 +22,6 @@ class Spans:
         self.start, self.end, self.thread = start, end, thread
         self.order = np.lexsort((-end, start, thread))
         self.parent = self._find_parents()
-        self._sorted: dict[int, Int64] = {}
-        for code in np.unique(thread):
-            self._sorted[int(code)] = self.order[thread[self.order] == code]
 
     def _find_parents(self) -> Int64:
         parent = np.full(len(self.start), -1, dtype=np.int64)
@@ -42,22 +39,23 @@ class Spans:
 
     def innermost(self, time: Int64, thread: Int64) -> Int64:
         """Return for each moment the innermost span of its thread that holds it, -1 where none does."""
-        found = np.full(len(time), -1, dtype=np.int64)
-        for code, order in self._sorted.items():
-            mine = np.flatnonzero(thread == code)
-            if not len(mine):
-                continue
-            position = np.searchsorted(self.start[order], time[mine], side="right") - 1
-            span = np.where(position >= 0, order[np.maximum(position, 0)], -1)
-            for _ in range(_STEPS):
-                outside = (span >= 0) & (self.end[np.maximum(span, 0)] < time[mine])
-                if not outside.any():
-                    break
-                span = np.where(outside, self.parent[np.maximum(span, 0)], span)
-            else:
-                span = self._climb(span, time[mine])
-            found[mine] = span
-        return found
+        count = len(self.order)
+        if not count:
+            return np.full(len(time), -1, dtype=np.int64)
+        # both are sorted together, and stably: of equal times the spans come first, the outer before the inner
+        times, threads = np.concatenate([self.start[self.order], time]), np.concatenate([self.thread[self.order], thread])
+        ranked = np.lexsort((times, threads))
+        before = np.maximum.accumulate(np.where(ranked < count, ranked, -1))
+        last = np.empty(len(ranked), dtype=np.int64)
+        last[ranked] = before
+        span = np.append(self.order, -1)[last[count:]]  # of -1, no span before, it is the last entry, again -1
+        span[(span >= 0) & (self.thread[span] != thread)] = -1
+        for _ in range(_STEPS):
+            outside = (span >= 0) & (self.end[span] < time)
+            if not outside.any():
+                return span
+            span = np.where(outside, self.parent[span], span)
+        return self._climb(span, time)
 
     def _climb(self, span: Int64, time: Int64) -> Int64:
         """Return the nearest of each span and its ancestors that ends no sooner than ``time``, -1 without; few steps."""

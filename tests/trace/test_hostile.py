@@ -12,7 +12,7 @@ import pytest
 
 from analyzer.analysis import analyze
 from analyzer.errors import TraceError
-from analyzer.trace import spans
+from analyzer.trace import columns, document, spans, worker
 from analyzer.trace.kineto import Trace, read_trace
 from analyzer.trace.link import link
 from tests import traces
@@ -22,6 +22,7 @@ LOST = "events that cannot be read and are left out: "
 TIME = "events without a start, or with a time that no clock gives, which are left out: "
 NO_DURATION = "events without a duration, which counts as 0: "
 NEGATIVE = "negative durations, which count as 0: "
+TEXT = "names and other texts that are left out, since there are too many different ones (the times are kept): "
 ARGUMENTS = "events with arguments of a wrong type, which are left out: "
 REPAIRED = "places that JSON does not allow (N/A, NaN, control characters, broken text), which were repaired: "
 
@@ -109,6 +110,15 @@ def test_fractions_of_absolute_times_are_exact(tmp_path: Path, at: float) -> Non
     assert trace.warnings == ()
 
 
+@pytest.mark.parametrize("beside", [kernel(ts=None), kernel(ts=2**70), kernel(dur=2**64)])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_damaged_time_beside_it_costs_no_fraction(tmp_path: Path, beside: dict[str, Any], order: int) -> None:
+    text = SOUND.replace('"ts": 10', '"ts": 1700000000000000.123')
+    trace = read(tmp_path, f"[{', '.join([json.dumps(beside), text][::order])}]")
+    assert trace.kernels["start_ns"].tolist() == [1700000000000000123]
+    assert trace.warnings == (TIME + "1",)
+
+
 def test_a_sum_that_64_bits_cannot_hold_is_refused(tmp_path: Path) -> None:
     trace = read(tmp_path, json.dumps([kernel(dur=9e11)] * 11_000))
     assert sum(durations(trace)) < 2**61
@@ -128,6 +138,38 @@ def test_missing_brace_or_quote_costs_one_event_alone(tmp_path: Path) -> None:
         assert set(names) <= {f"k{i}" for i in range(9) if i != 4}
         assert len(names) >= 7
         assert any(warning.startswith(LOST) for warning in trace.warnings)
+
+
+@pytest.mark.parametrize(
+    ("sound", "broken"), [('"name": "', '"name": "a"'), ('"name": ', '"name": {'), ('"pid"', '"pid'), ("}}", "}")]
+)
+@pytest.mark.parametrize("piece", [1 << 16, document.PIECE_BYTES])
+def test_one_broken_event_in_a_hundred_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sound: str, broken: str, piece: int
+) -> None:
+    monkeypatch.setattr(document, "PIECE_BYTES", piece)
+    monkeypatch.setattr(document, "MAX_RESCAN_BYTES", 1 << 20)
+    events = [json.dumps(traces.kernel(f"k{i}", i, 1, i)) for i in range(20_000)]
+    texts = [text.replace(sound, broken, 1) if i % 100 == 50 else text for i, text in enumerate(events)]
+    trace = read(tmp_path, f'{{"traceEvents": [{", ".join(texts)}], "schemaVersion": 1}}')
+    names = trace.kernels["name"].tolist()
+    assert len(names) >= 0.98 * len(events)
+    assert set(names) <= {f"k{i}" for i in range(len(events)) if i % 100 != 50}
+    assert trace.warnings == (f"{LOST}{len(events) - len(names)}",)
+
+
+def test_too_many_different_texts_are_left_out_but_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "MAX_TEXT_BYTES", 20_000)
+    events = [traces.kernel(f"{i % 40}" * 1000, 10 * i, 1.5, i) for i in range(80)]
+    trace = read(tmp_path, json.dumps(events))
+    names = trace.kernels["name"].tolist()
+    kept = sum(map(bool, names[:40]))
+    assert 5 < kept < 20
+    assert names[:kept] == names[40 : 40 + kept] == [event["name"] for event in events[:kept]]
+    assert not any(names[kept:40])
+    assert set(durations(trace)) == {1500}
+    assert trace.warnings[0].startswith(TEXT)
+    assert int(trace.warnings[0].removeprefix(TEXT)) >= 2 * (40 - kept)
 
 
 def test_text_behind_the_end_and_second_lists_are_told(tmp_path: Path) -> None:
@@ -195,6 +237,20 @@ def test_counter_ranges_have_a_bounded_number_of_columns(tmp_path: Path) -> None
     found = read(tmp_path, json.dumps(ranges)).counter_ranges
     assert len(found) == 20
     assert sum("__" in str(column) for column in found.columns) == 256
+
+
+@pytest.mark.parametrize("start", [1 << 16, 1 << 40])
+def test_metrics_stand_by_their_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: int) -> None:
+    """Read by one process and by two, piece by piece, some ranges without one of them."""
+    monkeypatch.setattr(worker, "START_BYTES", start)
+    monkeypatch.setattr(document, "PIECE_BYTES", 1 << 14)
+    counted = [{f"m__{j}": i + j for j in range(6) if i % (j + 2)} | {"plain": 1} for i in range(5000)]
+    ranges = [kernel(cat="cuda_profiler_range", ts=i, args=args) for i, args in enumerate(counted)]
+    ranges[7]["args"] = ranges[8]["args"]["m__1"] = []
+    found = read(tmp_path, json.dumps(ranges)).counter_ranges
+    assert [str(column) for column in found.columns if "__" in str(column)] == [f"m__{j}" for j in (0, 1, 2, 3, 4, 5)]
+    expected = [[i + j if i % (j + 2) and i != 7 and (i, j) != (8, 1) else np.nan for j in range(6)] for i in range(5000)]
+    np.testing.assert_array_equal(found[[f"m__{j}" for j in range(6)]].to_numpy(), expected)
 
 
 @pytest.mark.parametrize("path", sorted(HOSTILE.glob("*.json")), ids=lambda path: path.stem)

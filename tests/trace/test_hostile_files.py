@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -103,6 +104,13 @@ def test_several_gzip_members_and_zeros_behind_them_are_one_file(tmp_path: Path)
         for behind in (0, 1000):
             data = b"".join(gzip.compress(part, mtime=0) for part in parts) + bytes(behind)
             assert_same(read_trace(write(tmp_path, data)), whole)
+
+
+def test_many_empty_gzip_members_cost_little(tmp_path: Path) -> None:
+    began = time.process_time()
+    whole = read_trace(write(tmp_path, gzip.compress(b"", mtime=0) * 100_000 + gzip.compress(TEXT, mtime=0)))
+    assert time.process_time() - began < 3
+    assert_same(whole, read_trace(write(tmp_path, TEXT)))
 
 
 def test_zstd_is_read_whole_and_never_silent_when_cut_or_altered(tmp_path: Path) -> None:
