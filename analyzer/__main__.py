@@ -16,6 +16,8 @@ def main() -> None:
         run()
     except KeyboardInterrupt:
         sys.exit(1)
+    finally:
+        gc.freeze()  # the interpreter looks through all objects once more as it ends: that takes longer than a figure
 
 
 if __name__ == "__main__":
