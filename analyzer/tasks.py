@@ -7,6 +7,7 @@ import glob
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,8 +191,9 @@ def _write_report(runs: list[Path], selection: Selection, directory: NewDirector
 
     with reporter.stage("analyse", len(runs)) as stage, ExitStack() as reading:
         ahead = [reading.enter_context(reading_ahead(trace_file(run), selection.max_expansion)) for run in runs[:_AHEAD]]
+        if any(ahead):
+            import_module("analyzer.report.render")
         from analyzer.analysis import analyze, study
-        from analyzer.report.render import write_report
         from analyzer.trace.ranks import OtherRankError
 
         analyses = []
@@ -208,6 +210,8 @@ def _write_report(runs: list[Path], selection: Selection, directory: NewDirector
         if len(analyses) > MAX_RUNS:
             raise _too_many(len(analyses))
     with reporter.stage("write report"):
+        from analyzer.report.render import write_report
+
         result = study(tuple(analyses))
         write_report(result, directory.path)
     return result

@@ -113,6 +113,15 @@ _SPAN = (
     Column("thread", "int", "", _M, "number of the thread (process and thread id), or of the device's stream"),
 )
 
+_SHAPE = (
+    Column("grid", "text", "", _M, "x,y,z"),
+    Column("block", "text", "", _M, "x,y,z"),
+    Column("registers", "float", "", _M, "registers per thread"),
+    Column("shared_bytes", "float", "bytes", _M, "shared memory per block, static and dynamic"),
+    Column("occupancy_kineto_pct", "float", "%", _M, "Kineto's own figure; 0 for every kernel above 48 KiB"),
+    Column("copy_bytes", "float", "bytes", _M, "bytes of a memcpy or memset"),
+)
+
 SPANS = Table("spans", _SPAN)
 
 DEVICE_EVENTS = Table(
@@ -126,12 +135,7 @@ DEVICE_EVENTS = Table(
         Column("external_id", "int", "", _M, "External id that the profiler wrote; -1 without"),
         Column("graph_id", "int", "", _M, "CUDA graph that launched it; -1 without (Kineto before 2026 has none)"),
         Column("graph_node", "int", "", _M, "node in that graph; -1 without"),
-        Column("grid", "text", "", _M, "x,y,z"),
-        Column("block", "text", "", _M, "x,y,z"),
-        Column("registers", "float", "", _M, "registers per thread"),
-        Column("shared_bytes", "float", "bytes", _M, "shared memory per block, static and dynamic"),
-        Column("occupancy_kineto_pct", "float", "%", _M, "Kineto's own figure; 0 for every kernel above 48 KiB"),
-        Column("copy_bytes", "float", "bytes", _M, "bytes of a memcpy or memset"),
+        *_SHAPE,
     ),
 )
 
@@ -173,11 +177,6 @@ LAUNCHES = Table(
         Column("link", "text", "", _D, "how it is attributed: operator, external id, graph, call or none"),
         Column("module", "text", "", _D, "module path from our scopes, or the trace's nn.Module frames"),
         Column("step", "int", "", _D, "number of the traced step; -1 outside"),
-        Column("grid", "text", "", _M, "x,y,z"),
-        Column("block", "text", "", _M, "x,y,z"),
-        Column("registers", "float", "", _M, "registers per thread"),
-        Column("shared_bytes", "float", "bytes", _M, "shared memory per block, static and dynamic"),
-        Column("occupancy_kineto_pct", "float", "%", _M, "Kineto's own figure; 0 for every kernel above 48 KiB"),
-        Column("copy_bytes", "float", "bytes", _M, "bytes of a memcpy or memset"),
+        *_SHAPE,
     ),
 )

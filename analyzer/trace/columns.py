@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analyzer.trace.damage import Damage
-from analyzer.trace.events import EXACT_US, Event
+from analyzer.trace.events import EXACT_US, MALFORMED, Event
 from analyzer.trace.spans import Int64
 
 Chunk = tuple[int, npt.NDArray[Any]]
@@ -42,7 +42,6 @@ _OLD_ANNOTATIONS = ("ProfilerStep#", "Optimizer.", "enumerate(DataLoader)")
 """Annotations that Kineto filed under operators until it had a category of their own (2021)."""
 
 _MAX_METRICS = 256
-_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
 
 _CATEGORIES = {
     "kernel": "device",
@@ -246,13 +245,13 @@ class Columns:
         for row, event in enumerate(events):
             try:
                 found = msgspec.json.decode(event.args, type=dict[str, msgspec.Raw])
-            except _MALFORMED:
+            except MALFORMED:
                 self._damage.add("arguments")
                 continue
             for name, raw in found.items():
                 # a file may have _MAX_METRICS names, since each is a column
                 if "__" in name and (name in self._metric_names or len(self._metric_names) < _MAX_METRICS):
-                    with contextlib.suppress(*_MALFORMED):
+                    with contextlib.suppress(*MALFORMED):
                         value = msgspec.json.decode(raw, type=float)
                         self._metric_names.add(name)
                         if name not in counted:
@@ -276,22 +275,22 @@ class Columns:
         """Return the arguments of ``events``, decoded all at once, or one by one where one of them is of another type."""
         try:
             return msgspec.json.decode(b"[%b]" % b",".join(e.args for e in events), type=list[wanted])  # type: ignore[valid-type]
-        except _MALFORMED:
+        except MALFORMED:
             return [self._one_args(event.args, wanted) for event in events]
 
     def _one_args(self, raw: msgspec.Raw, wanted: type[_Args]) -> _Args:
         try:
             return msgspec.json.decode(raw, type=wanted, strict=False)
-        except _MALFORMED:
+        except MALFORMED:
             self._damage.add("arguments")
         try:
             fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-        except _MALFORMED:
+        except MALFORMED:
             return wanted()
         known = wanted()
         for field in msgspec.structs.fields(wanted):
             if field.encode_name in fields:
-                with contextlib.suppress(*_MALFORMED):
+                with contextlib.suppress(*MALFORMED):
                     setattr(known, field.name, msgspec.json.decode(fields[field.encode_name], type=field.type, strict=False))
         return known
 

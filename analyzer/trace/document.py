@@ -18,6 +18,7 @@ import numpy.typing as npt
 from analyzer.errors import TraceError
 from analyzer.trace.damage import Damage
 from analyzer.trace.events import Event, decode_events, decode_one, repair
+from analyzer.trace.source import TRACE_HINT
 
 PIECE_BYTES = 2 << 20
 MAX_VALUE_BYTES = 64 << 20
@@ -39,7 +40,6 @@ Take = Callable[[memoryview, int], bool]
 """Offers a piece, events with commas between them that may be cut wrongly, and its number; tells whether somebody else decodes
 it."""
 
-_HINT = "give a file written by torch.profiler's export_chrome_trace or tensorboard_trace_handler"
 _BLANK = b" \t\r\n"
 _SKIP, _SKIP_COMMAS = re.compile(rb"[ \t\r\n]*"), re.compile(rb"[ \t\r\n,]*")
 _EVENT_START = re.compile(rb'\{\s*"(?:ph|cat|name|pid|tid|ts|dur|args|id|bp|s)"\s*:')
@@ -142,7 +142,7 @@ class Document:
             self._drop(1)
             yield from self._object()
         else:
-            raise TraceError(f"{self._path} is {'no JSON file' if start else 'empty'}", _HINT)
+            raise TraceError(f"{self._path} is {'no JSON file' if start else 'empty'}", TRACE_HINT)
         if self._next():
             self._damage.cut_off("the file goes on behind the end of its JSON text")
 
@@ -159,7 +159,7 @@ class Document:
             value = None if key is None else self._value()
             if key is None or value is None:
                 if not lists:
-                    raise TraceError(f"{self._path} is no whole JSON file, and no list of events can be found in it", _HINT)
+                    raise TraceError(f"{self._path} is no whole JSON file: no list of events is found in it", TRACE_HINT)
                 self._damage.cut_off("the file is cut off or damaged behind its events")
                 self._text, self._at, self._ended = b"", 0, True
                 return
@@ -167,7 +167,7 @@ class Document:
                 self.values[key] = value
         self._drop(1)
         if not lists:
-            raise TraceError(f"{self._path} is JSON but no PyTorch trace: it has no traceEvents", _HINT)
+            raise TraceError(f"{self._path} is JSON but no PyTorch trace: it has no traceEvents", TRACE_HINT)
 
     def _list(self) -> Iterator[tuple[int, list[Event]]]:
         """Yield the events of a list that has just begun, up to and with its end."""

@@ -40,7 +40,7 @@ class _Decimal(Event, gc=False):
     dur: Decimal | None = None
 
 
-_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
+MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
 _FAST = msgspec.json.Decoder(list[_Floating])
 _EXACT = msgspec.json.Decoder(list[_Decimal], strict=False)
 _LAX = msgspec.json.Decoder(list[_Floating], strict=False)
@@ -64,11 +64,11 @@ def decode_events(text: bytes, *, exact: bool = False) -> list[Event] | None:
     except msgspec.ValidationError:
         if exact:
             return None
-    except _MALFORMED:
+    except MALFORMED:
         return None
     try:
         return _LAX.decode(text)  # type: ignore[return-value]
-    except _MALFORMED:
+    except MALFORMED:
         return None
 
 
@@ -113,7 +113,7 @@ def decode_one(text: bytes, damage: Damage) -> Event | None:
     """Return the one event of ``text``, its values converted as far as they can be; None where it is no event."""
     try:
         return _ONE.decode(text)
-    except _MALFORMED:
+    except MALFORMED:
         pass
     if not text.startswith(b"{"):
         return None

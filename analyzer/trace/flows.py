@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer.trace.columns import Columns, nanoseconds
-from analyzer.trace.events import Event
+from analyzer.trace.events import MALFORMED, Event
 
 _FIRST_ID = 1 << 62
 """Ids given here begin where no profiler's ids end, so that they are nobody else's."""
@@ -61,5 +61,5 @@ def _arrows(pieces: Iterable[list[Event]], columns: Columns) -> tuple[dict[int |
 def _number(raw: msgspec.Raw) -> int | None:
     try:
         return msgspec.json.decode(raw, type=int, strict=False) if raw else None
-    except (msgspec.DecodeError, RecursionError, OverflowError):
+    except MALFORMED:
         return None

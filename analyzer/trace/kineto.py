@@ -20,11 +20,11 @@ from analyzer.schema.run import AMD, NVIDIA, DeviceFacts
 from analyzer.schema.tables import CALLS, COUNTER_RANGES, DEVICE_EVENTS, OPERATORS, SPANS, Table
 from analyzer.trace.columns import Columns
 from analyzer.trace.damage import Damage
+from analyzer.trace.events import MALFORMED
 from analyzer.trace.flows import fill_correlations
 from analyzer.trace.reading import Ahead, read_again, read_contents
-from analyzer.trace.source import MAX_EXPANSION, read_blocks
+from analyzer.trace.source import MAX_EXPANSION, TRACE_HINT, read_blocks
 
-_HINT = "give a file written by torch.profiler's export_chrome_trace or tensorboard_trace_handler"
 _EMPTY = {"int": np.int64, "float": np.float64}
 
 
@@ -98,7 +98,7 @@ def read_trace(path: str | Path, *, max_expansion: float = MAX_EXPANSION, ahead:
         device_events, calls = fill_correlations(read_again(path, max_expansion), columns, device_events, calls)
     if not any(map(len, (ops, calls, device_events, ranges, annotations, frames))):
         said = "; ".join(contents.damage.sentences())
-        raise TraceError(f"{path} holds no operator and no kernel: it is no PyTorch trace{said and f' ({said})'}", _HINT)
+        raise TraceError(f"{path} holds no operator and no kernel: it is no PyTorch trace{said and f' ({said})'}", TRACE_HINT)
     ranges = pd.concat([ranges, pd.DataFrame(columns.metrics(), index=ranges.index)], axis=1) if len(ranges) else ranges
     distributed = _decode(values.get("distributedInfo"), _Distributed) or _Distributed()
     return Trace(
@@ -131,7 +131,7 @@ def read_json(path: Path) -> Any:
         if damage.sentences():
             raise TraceError(f"{path} is damaged: {damage.sentences()[0]}", "copy it again, or record again")
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except MALFORMED as error:
         raise TraceError(f"{path} is no whole JSON file: {error}", "copy it again, or record again") from error
 
 
@@ -157,7 +157,7 @@ def _categorical(codes: npt.NDArray[Any] | None, texts: list[str]) -> pd.Categor
 
 def _decode(raw: bytes | None, wanted: Any) -> Any:
     """Return a value of the document, None where it is missing or of another type."""
-    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    with contextlib.suppress(*MALFORMED):
         return None if raw is None else msgspec.json.decode(raw, type=wanted, strict=False)
     return None
 

@@ -160,8 +160,7 @@ def _link_operators(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stret
     start, end, owner = ops.segments()
     own = np.zeros(len(frame), dtype=np.int64)
     np.add.at(own, owner, end - start)
-    wrappers = np.array([is_wrapper(name) for name in frame["name"].cat.categories], bool)
-    wrapper = ops.has_children() & (wrappers[frame["name"].cat.codes.to_numpy()] if len(wrappers) else False)
+    wrapper = _wrappers(frame, ops)
     kept = np.flatnonzero(~wrapper)
     kept = kept[np.argsort(ops.start[kept], kind="stable")]
     row_of = np.full(len(frame), -1, dtype=np.int64)
@@ -202,6 +201,13 @@ def _link_operators(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stret
     )
 
 
+def _wrappers(frame: pd.DataFrame, ops: Spans) -> npt.NDArray[np.bool_]:
+    """Tell which operators only call others."""
+    names = frame["name"].cat
+    known = np.array([is_wrapper(name) for name in names.categories], bool)
+    return ops.has_children() & (known[names.codes.to_numpy()] if len(known) else False)
+
+
 def _select(linked: Linked, trace: Trace, selection: Selection) -> Linked:
     """Return what was launched inside the selected stretches; what ran outside of them is kept as ``foreign`` time."""
     stretches = select_stretches(trace, selection)
@@ -239,7 +245,5 @@ def _told(stretches: tuple[Stretch, ...], total: int) -> str:
 def _wrapper_ns(linked: Linked, trace: Trace, stretches: tuple[Stretch, ...]) -> int:
     """Return the own time of wrappers inside the selected stretches."""
     start, end, owner = linked.ops.segments()
-    wrappers = np.array([is_wrapper(name) for name in trace.ops["name"].cat.categories], bool)
-    wrapper = linked.ops.has_children() & wrappers[trace.ops["name"].cat.codes.to_numpy()]
-    chosen = wrapper[owner] & (stretch_of(stretches, linked.ops.start[owner]) >= 0)
+    chosen = _wrappers(trace.ops, linked.ops)[owner] & (stretch_of(stretches, linked.ops.start[owner]) >= 0)
     return int((end - start)[chosen].sum())

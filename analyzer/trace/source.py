@@ -20,7 +20,7 @@ MAX_EXPANSION = 100
 """How many times its own size a packed file may unpack to. Real traces reach 35; deflate allows 1030 and zstd far more."""
 
 _ALWAYS_ALLOWED_BYTES = 64 << 20
-_HINT = "give a file written by torch.profiler's export_chrome_trace or tensorboard_trace_handler"
+TRACE_HINT = "give a file written by torch.profiler's export_chrome_trace or tensorboard_trace_handler"
 _AGAIN = "copy it again, or record again"
 _ZSTD_BYTES = 2048
 _GZIP_BYTES = 1 << 16
@@ -58,13 +58,13 @@ def _open(path: Path) -> tuple[BinaryIO, int]:
     try:
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):
-            raise TraceError(f"{path} is a directory, not a trace", _HINT)
+            raise TraceError(f"{path} is a directory, not a trace", TRACE_HINT)
         if not stat.S_ISREG(found.st_mode):
             # opening a FIFO would wait for a writer that may never come
             raise TraceError(f"{path} is no regular file", "save the trace to a file first")
         return path.open("rb"), found.st_size
     except (OSError, ValueError) as error:
-        raise TraceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}", _HINT) from error
+        raise TraceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}", TRACE_HINT) from error
 
 
 def _unpack(path: Path, file: BinaryIO, damage: Damage, limit: int, times: float) -> Iterator[bytes]:
@@ -91,7 +91,7 @@ def _unpack(path: Path, file: BinaryIO, damage: Damage, limit: int, times: float
                 )
             yield block
     except OSError as error:
-        raise TraceError(f"cannot read {path}: {error.strerror or error}", _HINT) from error
+        raise TraceError(f"cannot read {path}: {error.strerror or error}", TRACE_HINT) from error
 
 
 def _gunzip(path: Path, file: BinaryIO, damage: Damage) -> Iterator[bytes]:
