@@ -44,7 +44,7 @@ def record_step(step: Step, device: torch.device, scratch: Path) -> list[dict[st
         DeviceError: torch wrote no usable execution trace.
     """
     raw = scratch / "execution_trace.raw.json"
-    observer = ExecutionTraceObserver()
+    observer = _Observer()
     observer.register_callback(str(raw))
     try:
         _run_observed(step, device, observer)
@@ -57,6 +57,12 @@ def record_step(step: Step, device: torch.device, scratch: Path) -> list[dict[st
         raise DeviceError(f"torch wrote no usable execution trace: {error}", "try another version of torch") from error
     finally:
         raw.unlink(missing_ok=True)
+
+
+class _Observer(ExecutionTraceObserver):
+    """An observer that can be dropped before it is initialised: torch's own then fails aloud in ``__del__``, as after Ctrl-C."""
+
+    _registered = False
 
 
 def _run_observed(step: Step, device: torch.device, observer: ExecutionTraceObserver) -> None:

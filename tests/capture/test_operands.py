@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from analyzer.capture.operands import convert, record_step
+from analyzer.capture.operands import _Observer, convert, record_step
 from analyzer.errors import DeviceError
 
 SCHEMA = [{"name": "op_schema", "value": "aten::x() -> Tensor"}]
@@ -148,3 +149,12 @@ def test_the_observer_is_free_again_after_an_error(tmp_path: Path) -> None:
             record_step(fails, torch.device("cpu"), tmp_path)
     assert record_step(lambda: torch.ones(1) + 1, torch.device("cpu"), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_observer_dropped_before_it_is_initialised_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when Ctrl-C comes between the two: torch's own prints a traceback then."""
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    del (half := [_Observer.__new__(_Observer)])[0]
+    assert half == []
+    assert told == []
