@@ -60,7 +60,7 @@ def record_step(step: Step, device: torch.device, scratch: Path) -> list[dict[st
 
 
 class _Observer(ExecutionTraceObserver):
-    """An observer that can be dropped before it is initialised: torch's own then fails aloud in ``__del__``, as after Ctrl-C."""
+    """An observer that may be dropped before it is initialised, as by Ctrl-C: torch's own fails aloud then."""
 
     _registered = False
 
