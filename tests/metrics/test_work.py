@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analyzer.metrics import work
-from analyzer.metrics.work import work_of
+from analyzer.metrics.work import registry, work_of
 from analyzer.schema.operators import Arg, OpCall, TensorArg
 
 
@@ -89,4 +88,4 @@ def test_an_operator_without_formula_is_generic_and_one_without_shapes_has_none(
 
 def test_two_formulas_for_one_operator_are_refused() -> None:
     with pytest.raises(ValueError, match="two formulas"):
-        work._register("addmm")(lambda call: None)
+        registry.register("addmm")(lambda call: None)

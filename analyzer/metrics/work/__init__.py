@@ -1,0 +1,32 @@
+"""FLOP and compulsory bytes of one operator call: one function per family of operators, found by the operator's name."""
+
+from __future__ import annotations
+
+from analyzer.metrics.work import attention, convolution, movement, normalisation, pointwise, pooling, products, reductions
+from analyzer.metrics.work.registry import Work, formula_of, read_bytes, written_bytes
+from analyzer.schema.operators import OpCall
+from analyzer.trace.kinds import operator_kind
+
+__all__ = ["FAMILIES", "Work", "has_formula", "work_of"]
+
+FAMILIES = (attention, convolution, movement, normalisation, pointwise, pooling, products, reductions)
+"""The modules whose import registers the formulas."""
+
+
+def has_formula(op: str) -> bool:
+    """Tell whether ``op`` has a formula that does work (views do not)."""
+    return formula_of(op) is not None
+
+
+def work_of(call: OpCall) -> Work | None:
+    """Return the work of ``call``; None where its shapes do not suffice.
+
+    Views cost nothing. An operator without a formula gets a generic estimate, marked so.
+    """
+    formula = formula_of(call.name)
+    if formula is not None:
+        return formula(call)
+    if operator_kind(call.name) == "view":
+        return Work(0.0, 0.0)
+    inputs = call.tensors()
+    return Work(0.0, read_bytes(inputs) + written_bytes(call, inputs[:1]), "generic") if inputs else None
