@@ -139,7 +139,8 @@ def _command() -> tuple[str, ...]:
     """Return the overrides that were given, without those that name places on this machine."""
     private = ("out=", "traces=", "reports=", "runs=")
     given = [o for o in HydraConfig.get().overrides.task if not o.lstrip("+").startswith(private)]
-    return ("analyzer", *(f"{o.split('=', 1)[0]}=<path>" if "/" in o else o for o in given))
+    places = ("/", "gpu_spec=")
+    return ("analyzer", *(f"{o.split('=', 1)[0]}=<path>" if any(p in o for p in places) else o for o in given))
 
 
 # --- from Hydra's configuration to Settings ---------------------------------------------------------------------------
@@ -193,6 +194,7 @@ def _settings(values: dict[str, Any], choices: dict[str, str], command: tuple[st
             rank=_number(values, "rank", int, minimum=0),
             max_expansion=_required(values, "max_expansion", float, minimum=1),
         ),
+        gpu_spec=Path(_text(values, "gpu_spec")) if values["gpu_spec"] is not None else None,
         reports=Path(_text(values, "reports")),
         out=Path(_text(values, "out")) if values["out"] is not None else None,
         json=_flag(values, "json"),

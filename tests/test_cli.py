@@ -73,7 +73,7 @@ def test_every_model_file_is_named_by_its_model(name: str) -> None:
         ("image_size=-3", "at least 1"), ("json=maybe", "true or false"), ("calibrate=sometimes", "one of"),
         ("device=null", "must be text"), ("sample_period_s=0", "at least"), ("repeats=0", "at least 1"),
         ("iterations=9", "at least 10"), ("traced_steps=2", "at least 3"), ("seed=null", "no preset"), ("out=[a,b]", "must be text"),
-        ("out=", "must be text"), ("runs=[]", "must name paths"), ("~device", "missing"), ("~vit.name", "missing"),
+        ("out=", "must be text"), ("gpu_spec=", "must be text"), ("gpu_spec=[a]", "must be text"), ("runs=[]", "must name paths"), ("~device", "missing"), ("~vit.name", "missing"),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(override: str, says: str) -> None:
@@ -92,6 +92,79 @@ def test_the_command_that_is_recorded_names_no_place(tmp_path: Path) -> None:
     assert "secret" not in done.stdout
 
 
+def test_the_command_that_is_recorded_names_no_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from analyzer import cli
+
+    config = SimpleNamespace(overrides=SimpleNamespace(task=["gpu_spec=secret.yaml", "batch_size=2"]))
+    monkeypatch.setattr(cli.HydraConfig, "get", lambda: config)
+    assert cli._command() == ("analyzer", "gpu_spec=<path>", "batch_size=2")
+
+
+SHEET = """\
+name: My GPU
+vendor: NVIDIA
+architecture: Hopper
+device_names: [NVIDIA H100 80GB HBM3]
+figures:
+  dram_bandwidth: {value: 1234, unit: GB/s, source: measured by me}
+peaks:
+  matrix:
+    float16: {value: 567, unit: TFLOP/s, source: measured by me}
+"""
+
+
+def test_an_own_sheet_reaches_the_analysis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from analyzer import analysis, tasks
+    from analyzer.progress import Reporter
+
+    given = []
+
+    class ReachedError(Exception):
+        pass
+
+    def analyze(run: Path, selection: object, ahead: object, sheet: object) -> None:
+        given.append(sheet)
+        raise ReachedError
+
+    monkeypatch.setattr(analysis, "analyze", analyze)
+    trace = traces.write(tmp_path / "t.json", traces.document(traces.gpu_step()))
+    (tmp_path / "my.yaml").write_text(SHEET)
+    with pytest.raises(ReachedError):
+        tasks.run(settings("task=report", f"runs={trace}", f"gpu_spec={tmp_path}/my.yaml", f"out={tmp_path}/r"), Reporter())
+    assert [(sheet.name, sheet.own, sheet.dram_gbps) for sheet in given] == [("My GPU", True, 1234)]
+
+
+def test_an_own_sheet_is_in_the_report(tmp_path: Path) -> None:
+    traces.write(tmp_path / "t.json", traces.document(traces.gpu_step()))
+    (tmp_path / "my.yaml").write_text(SHEET)
+    done = run("task=report", "runs=t.json", "gpu_spec=my.yaml", "out=r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "r" / "index.html").read_text(encoding="utf-8")
+    assert "My GPU" in page
+    assert "1,234" in page or "1234" in page
+    assert "H100 SXM5 80GB" not in page
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("unit: GB/s", "unit: TB/s", "my.yaml: figures.dram_bandwidth.unit: expected GB/s, not 'TB/s'"),
+        ("1234", "fast", "my.yaml: figures.dram_bandwidth.value: expected a number, not text"),
+        ("vendor: NVIDIA", "vendor: {", ": no YAML: "),
+    ],
+)
+@pytest.mark.parametrize("task", ["report", "profile"])
+def test_a_wrong_sheet_ends_at_once(tmp_path: Path, task: str, old: str, new: str, says: str) -> None:
+    traces.write(tmp_path / "t.json", traces.document(traces.gpu_step()))
+    (tmp_path / "my.yaml").write_text(SHEET.replace(old, new, 1))
+    given = ["runs=t.json"] if task == "report" else []
+    done = run(f"task={task}", *given, "gpu_spec=my.yaml", cwd=tmp_path)
+    assert_one_line_and_hint(done, tmp_path, says)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["my.yaml", "t.json"]
+
+
 def test_help_names_every_group_and_setting_and_imports_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys; sys.argv=['analyzer','--help']; from analyzer.cli import main; main();"
@@ -104,6 +177,7 @@ def test_help_names_every_group_and_setting_and_imports_nothing_heavy(tmp_path: 
         "convnext_base",
         "batch_size",
         "strict",
+        "gpu_spec",
         "task=report",
         "tensorboard",
         "Exit codes",
@@ -123,6 +197,9 @@ def test_help_names_every_group_and_setting_and_imports_nothing_heavy(tmp_path: 
         (["task=report", "runs=none/*"], "no run or trace matches"),
         (["vit=none", "cnn=none"], "nothing to run"),
         (["runs=traces/X"], "takes no runs="),
+        (["gpu_spec=none.yaml"], "gpu_spec=none.yaml is missing"),
+        (["gpu_spec=.", "dry_run=true"], "gpu_spec=. is no file"),
+        (["task=doctor", "gpu_spec=none.yaml"], "takes no gpu_spec="),
         (["vit=null"], "must be a string"),
         (["task=report", "runs=" + "a" * 5000], "too long"),
     ],
@@ -161,6 +238,8 @@ def test_report_of_a_bare_trace_needs_no_torch(tmp_path: Path) -> None:
         "index.html",
         "kernels.csv",
         "launches.csv.gz",
+        "modules.csv",
+        "operators.csv",
         "summary.json",
     ]
 

@@ -63,13 +63,14 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One job of the command line. ``runs`` are paths or globs as they were given."""
+    """One job of the command line. ``runs`` are paths or globs as they were given; ``gpu_spec`` is the user's own sheet."""
 
     task: str
     models: tuple[ModelChoice, ...]
     capture: CaptureSettings
     runs: tuple[str, ...] = ()
     selection: Selection = Selection()
+    gpu_spec: Path | None = None
     reports: Path = Path("reports")
     out: Path | None = None
     json: bool = False

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from analyzer.capture import environment
-from analyzer.hardware.spec import find_sheet
+from analyzer.hardware.lookup import find_sheet
 from analyzer.metrics.occupancy import add_occupancy
 from analyzer.trace.kineto import read_trace
 from analyzer.trace.link import link
