@@ -2,14 +2,62 @@
 
 from __future__ import annotations
 
-from analyzer.metrics.work import attention, convolution, movement, normalisation, pointwise, pooling, products, reductions
-from analyzer.metrics.work.registry import Work, formula_of, read_bytes, written_bytes
+import math
+
+from analyzer.metrics.work import (
+    attention,
+    attention_backward,
+    convolution,
+    convolution_backward,
+    detection,
+    fills,
+    fused,
+    indexing,
+    losses,
+    movement,
+    normalisation,
+    normalisation_backward,
+    optimizer,
+    ordering,
+    pointwise,
+    pointwise_backward,
+    pooling,
+    products,
+    reductions,
+    resizing,
+    serving,
+    softmax,
+)
+from analyzer.metrics.work.registry import ImpossibleSizeError, Work, formula_of, read_bytes, written_bytes
 from analyzer.schema.operators import OpCall
 from analyzer.trace.kinds import operator_kind
 
 __all__ = ["FAMILIES", "Work", "has_formula", "work_of"]
 
-FAMILIES = (attention, convolution, movement, normalisation, pointwise, pooling, products, reductions)
+FAMILIES = (
+    attention,
+    attention_backward,
+    convolution,
+    convolution_backward,
+    detection,
+    fills,
+    fused,
+    indexing,
+    losses,
+    movement,
+    normalisation,
+    normalisation_backward,
+    optimizer,
+    ordering,
+    pointwise,
+    pointwise_backward,
+    pooling,
+    products,
+    reductions,
+    resizing,
+    serving,
+    softmax,
+)
 """The modules whose import registers the formulas."""
 
 
@@ -19,10 +67,20 @@ def has_formula(op: str) -> bool:
 
 
 def work_of(call: OpCall) -> Work | None:
-    """Return the work of ``call``; None where its shapes do not suffice.
+    """Return the work of ``call``; None where its shapes do not suffice (or no machine holds them).
 
     Views cost nothing. An operator without a formula gets a generic estimate, marked so.
     """
+    try:
+        found = _work_of(call)
+    except (OverflowError, ImpossibleSizeError):  # of a damaged trace
+        return None
+    if found is None or found.flop < 0 or not math.isfinite(found.flop + (found.bytes_high or found.bytes)):
+        return None
+    return found
+
+
+def _work_of(call: OpCall) -> Work | None:
     formula = formula_of(call.name)
     if formula is not None:
         return formula(call)

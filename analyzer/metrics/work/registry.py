@@ -8,7 +8,7 @@ every output element written once, nothing in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from analyzer.schema.operators import OpCall, TensorArg
@@ -28,12 +28,21 @@ class Work:
     bytes_high: float | None = None
 
 
+class ImpossibleSizeError(ValueError):
+    """Arguments that no operator accepts: the output would have a negative size."""
+
+
 Formula = Callable[[OpCall], Work | None]
 _FORMULAS: dict[str, Formula] = {}
+_BY_TEST: list[tuple[Callable[[str], bool], Formula]] = []
+PER_ELEMENT: dict[str, float] = {}
+"""FLOP per element of operators without namespace, where a formula is that simple; kernels that fuse operators add these up."""
 
 
-def register(*names: str) -> Callable[[Formula], Formula]:
+def register(*names: str, per_element: float | None = None) -> Callable[[Formula], Formula]:
     """Return a decorator that registers a formula; a name without a namespace is one of ``aten``.
+
+    ``per_element``: the FLOP per element, for kernels into which a compiler fuses the operator.
 
     Raises:
         ValueError: an operator has a formula already.
@@ -45,6 +54,18 @@ def register(*names: str) -> Callable[[Formula], Formula]:
             if full in _FORMULAS:
                 raise ValueError(f"two formulas for {full}")
             _FORMULAS[full] = formula
+            if per_element is not None:
+                PER_ELEMENT[full.split("::", 1)[1]] = per_element
+        return formula
+
+    return add
+
+
+def register_where(fits: Callable[[str], bool]) -> Callable[[Formula], Formula]:
+    """Return a decorator that registers a formula for all operators without one of their own whose names ``fits`` accepts."""
+
+    def add(formula: Formula) -> Formula:
+        _BY_TEST.append((fits, formula))
         return formula
 
     return add
@@ -52,7 +73,33 @@ def register(*names: str) -> Callable[[Formula], Formula]:
 
 def formula_of(op: str) -> Formula | None:
     """Return the formula of ``op``, None where it has none (views have none either)."""
-    return _FORMULAS.get(op)
+    return _FORMULAS.get(op) or next((formula for fits, formula in _BY_TEST if fits(op)), None)
+
+
+def short_name(call: OpCall) -> str:
+    """Return the name of the operator without its namespace."""
+    return call.name.rsplit("::", 1)[-1]
+
+
+def tally(flop: float, reads: Sequence[TensorArg | None], writes: Sequence[TensorArg | None]) -> Work:
+    """Return the work of reading ``reads`` and writing ``writes`` once each; what is None is left out.
+
+    The basis is ``generic`` where the element type of one is unknown (lists in a Kineto trace): its size is assumed.
+
+    Raises:
+        ImpossibleSizeError: a size is negative.
+    """
+    ins, outs = [t for t in reads if t is not None], [t for t in writes if t is not None]
+    if any(n < 0 for t in (*ins, *outs) for n in t.shape):
+        raise ImpossibleSizeError
+    unknown = any(t.dtype == "unknown" for t in (*ins, *outs))
+    size = read_bytes(ins) + sum(t.numel * t.itemsize for t in outs)
+    return Work(float(flop), float(size), "generic" if unknown else "formula")
+
+
+def band(flop: float, low: float, high: float) -> Work:
+    """Return a work whose bytes depend on values, or on arguments that were not recorded: they lie in [low, high]."""
+    return Work(float(flop), float(low), "formula", float(high) if high > low else None)
 
 
 def read_bytes(tensors: list[TensorArg]) -> float:
