@@ -7,20 +7,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analyzer.hardware.sheet import GpuSheet
 from analyzer.insight.gap import explain
 from analyzer.insight.verdict import say_one, say_pair
+from analyzer.metrics.arithmetic import add_arithmetic, used_units
 from analyzer.metrics.attribution import add_work
+from analyzer.metrics.guard import check_ceilings, check_overlap, check_rates
 from analyzer.metrics.kernels import group_kernels
 from analyzer.metrics.limits import limit_facts, limits_of
 from analyzer.metrics.memory import add_floors
 from analyzer.metrics.occupancy import add_occupancy
+from analyzer.metrics.roofline import rooflines
 from analyzer.metrics.timing import latency, ratio
 from analyzer.metrics.totals import add_exclusive, choose_window, sum_kinds, sum_totals
 from analyzer.schema.operators import OpCall
-from analyzer.schema.results import Analysis, Study
+from analyzer.schema.results import Analysis, Impossible, Study
 from analyzer.schema.run import Run
 from analyzer.schema.settings import Selection
 from analyzer.trace.calls import match_exact, parse_call, read_calls
+from analyzer.trace.completion import complete_calls
 from analyzer.trace.kinds import classify_launches
 from analyzer.trace.kineto import Trace, read_trace
 from analyzer.trace.link import link
@@ -34,10 +39,12 @@ def analyze(
     source: str | Path,
     selection: Selection = Selection(),  # noqa: B008 - frozen
     ahead: Ahead | None = None,
+    sheet: GpuSheet | None = None,
 ) -> Analysis:
     """Return the analysis of a run directory or of a bare Kineto trace, or of the part of it that ``selection`` names.
 
-    Needs neither torch nor a GPU. ``ahead``: another process has begun to read its trace.
+    Needs neither torch nor a GPU. ``ahead``: another process has begun to
+    read its trace. ``sheet``: the user's own datasheet, which wins over the database.
 
     Raises:
         TraceError: nothing is there, it is no trace, or it has no such part.
@@ -49,11 +56,14 @@ def analyze(
     device = run.facts.device if run.facts else trace.device
     linked = link(trace, selection)
     calls, warnings = _operator_calls(run, trace, read_steps(trace))
+    calls = complete_calls(calls, linked.ops, linked.launches)
     names = trace.ops["name"].astype(object).tolist()
 
     launches = classify_launches(linked.launches, calls, linked.ops, names)
     launches = add_work(launches, calls, linked.ops, names)
-    limits = limits_of(run, device)
+    launches = add_arithmetic(launches, device, run.facts.settings if run.facts else None)
+    limits = limits_of(run, device, sheet)
+    launches, impossible = check_rates(launches, limits)
     launches = add_floors(launches, limits)
     launches = add_occupancy(launches, device)
     window = choose_window(linked)
@@ -67,11 +77,12 @@ def analyze(
         label=run.facts.model.label if run.facts else run.name,
         dtype=dtype,
         window=window,
-        totals=sum_totals(launches, linked, window),
+        totals=sum_totals(launches, linked, window, device),
         kinds=sum_kinds(launches),
         kernels=group_kernels(launches, run.name, limits),
         launches=launches,
-        limits=limit_facts(limits, dtype),
+        limits=limit_facts(limits, used_units(launches)),
+        rooflines=rooflines(launches, limits),
         latency=latency(timings) if linked.by_step else None,
         timings=timings,
         samples=read_samples(run),
@@ -80,7 +91,12 @@ def analyze(
         steps=linked.steps,
         base_unix_ns=trace.base_unix_ns,
         foreign=linked.foreign or ((), ()),
+        impossible=(*_impossible_times(run, trace), *impossible, *check_overlap(launches, limits), *check_ceilings(limits)),
     )
+
+
+def _impossible_times(run: Run, trace: Trace) -> tuple[Impossible, ...]:
+    return tuple(Impossible(what, kernel, run.trace_name, "", 0.0) for kernel, what in trace.impossible)
 
 
 def study(analyses: tuple[Analysis, ...]) -> Study:

@@ -18,6 +18,7 @@ from analyzer.schema.run import shown_name
 from analyzer.schema.settings import Selection, Settings
 
 if TYPE_CHECKING:
+    from analyzer.hardware.sheet import GpuSheet
     from analyzer.schema.results import Study
     from analyzer.trace.rundir import NewDirectory
 
@@ -25,7 +26,7 @@ MAX_RUNS = 6
 _AHEAD = 2
 """Traces that other processes begin to read while this one imports what draws."""
 
-REPORT_FILES = {"index.html", "summary.json", "kernels.csv", "launches.csv.gz"}
+REPORT_FILES = {"index.html", "summary.json", "kernels.csv", "operators.csv", "modules.csv", "launches.csv.gz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,14 @@ def run(settings: Settings, reporter: Reporter) -> Outcome:
     """Run the task that ``settings`` names.
 
     Raises:
-        ConfigError: runs= was given to a task that takes none.
+        ConfigError: runs= or gpu_spec= was given to a task that takes none.
     """
     if settings.runs and settings.task not in TAKES_RUNS:
         hint = f"runs= belongs to {' and '.join(f'task={name}' for name in TAKES_RUNS)}"
         raise ConfigError(f"task={settings.task} takes no runs=", hint)
+    if settings.gpu_spec and settings.task not in TAKES_GPU_SPEC:
+        hint = f"gpu_spec= belongs to {' and '.join(f'task={name}' for name in TAKES_GPU_SPEC)}"
+        raise ConfigError(f"task={settings.task} takes no gpu_spec=", hint)
     return TASKS[settings.task](settings, reporter)
 
 
@@ -53,6 +57,7 @@ def profile(settings: Settings, reporter: Reporter) -> Outcome:
     """Run the models, write their run directories, then the report."""
     if not settings.models:
         raise ConfigError("vit=none and cnn=none leave nothing to run", "choose a model, for example vit=vit_tiny_patch16_224")
+    sheet = _own_sheet(settings)
     from analyzer.capture import session
 
     if settings.dry_run:
@@ -60,7 +65,7 @@ def profile(settings: Settings, reporter: Reporter) -> Outcome:
         return Outcome(_plan_lines(plans), {"plan": plans})
     with _report_directory(settings, "-".join(choice.name for choice in settings.models)) as directory:
         runs = [session.capture(choice, settings.capture, reporter) for choice in settings.models]
-        study = _write_report(runs, settings.selection, directory, reporter)
+        study = _write_report(runs, settings.selection, sheet, directory, reporter)
     return _report_outcome(study, directory, runs)
 
 
@@ -69,10 +74,11 @@ def report(settings: Settings, reporter: Reporter) -> Outcome:
     runs = expand_runs(settings.runs)
     if len(runs) > MAX_RUNS and settings.selection.rank is None:
         raise _too_many(len(runs))
+    sheet = _own_sheet(settings)
     if settings.dry_run:
         return Outcome([f"would report on: {', '.join(map(str, runs))}"], {"runs": [str(r) for r in runs]})
     with _report_directory(settings, "-".join(_short_name(r) for r in runs[:2])) as directory:
-        study = _write_report(runs, settings.selection, directory, reporter)
+        study = _write_report(runs, settings.selection, sheet, directory, reporter)
     return _report_outcome(study, directory, [])
 
 
@@ -134,6 +140,7 @@ TASKS: dict[str, Callable[[Settings, Reporter], Outcome]] = {
 
 
 TAKES_RUNS = ("report", "tensorboard")
+TAKES_GPU_SPEC = ("profile", "report")
 
 
 # --- shared pieces -------------------------------------------------------------------------------------------------------
@@ -167,7 +174,9 @@ def _too_many(count: int) -> ConfigError:
 
 
 def _is_report(directory: Path) -> bool:
-    return {entry.name for entry in directory.iterdir()} == REPORT_FILES
+    """Tell whether ``directory`` holds a report and nothing else; one of an earlier version has fewer files."""
+    found = {entry.name for entry in directory.iterdir()}
+    return {"index.html", "summary.json"} <= found <= REPORT_FILES
 
 
 def _short_name(run: Path) -> str:
@@ -185,7 +194,17 @@ def _report_directory(
     return new_directory(settings.reports, f"{stamp}-{name}")
 
 
-def _write_report(runs: list[Path], selection: Selection, directory: NewDirectory, reporter: Reporter) -> Study:
+def _own_sheet(settings: Settings) -> GpuSheet | None:
+    if settings.gpu_spec is None:
+        return None
+    from analyzer.hardware.sheet_file import read_sheet
+
+    return read_sheet(settings.gpu_spec)
+
+
+def _write_report(
+    runs: list[Path], selection: Selection, sheet: GpuSheet | None, directory: NewDirectory, reporter: Reporter
+) -> Study:
     from analyzer.trace.reading import reading_ahead
     from analyzer.trace.rundir import trace_file
 
@@ -200,7 +219,7 @@ def _write_report(runs: list[Path], selection: Selection, directory: NewDirector
         other: OtherRankError | None = None
         for run, begun in zip_longest(runs, ahead):
             try:
-                analyses.append(analyze(run, selection, begun))
+                analyses.append(analyze(run, selection, begun, sheet))
             except OtherRankError as error:
                 other = error
                 reporter.say(f"left out: {error.message}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analyzer.format import digits, percent, quantity
-from analyzer.metrics.memory import MATRIX_KINDS
+from analyzer.metrics.arithmetic import MATRIX_KINDS
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis, Caveat
 from analyzer.schema.tables import records
@@ -25,9 +25,18 @@ HELD_DOWN = {
 
 def find_caveats(a: Analysis) -> tuple[Caveat, ...]:
     """Return what a reader must know before trusting the figures of one run."""
-    found = [*_steadiness(a), *_trace(a), *_beaten_ceilings(a), *_clocks(a), *_choices(a)]
+    found = [*_impossible(a), *_steadiness(a), *_trace(a), *_beaten_ceilings(a), *_clocks(a), *_choices(a)]
     found += [Caveat("warning", f"{a.label}: {text}", "method") for text in a.warnings]
     return tuple(found)
+
+
+def _impossible(a: Analysis) -> list[Caveat]:
+    """Return one line for all figures that cannot be true; their cards name each."""
+    wrong = [i for i in a.impossible if not i.explanation]
+    if not wrong:
+        return []
+    more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    return [Caveat("error", f"{a.label}: impossible, so not shown: {wrong[0].what} ({wrong[0].kernel[:60]}){more}", "roofline")]
 
 
 def _steadiness(a: Analysis) -> list[Caveat]:

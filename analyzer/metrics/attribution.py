@@ -5,47 +5,97 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from analyzer.metrics.arithmetic import MATRIX_KINDS
 from analyzer.metrics.work import Work, has_formula, work_of
 from analyzer.schema.operators import OpCall
 from analyzer.trace.kinds import operator_kind
+from analyzer.trace.link import GRAPH
 from analyzer.trace.spans import Int64, Spans
 
 MODELLED = ("formula", "helper", "view")
 
-_DELEGATES = ("aten::scaled_dot_product_attention",)
+_DELEGATES = frozenset(
+    ("aten::scaled_dot_product_attention", "aten::cudnn_convolution_backward", "aten::cudnn_convolution_transpose_backward")
+)
 """Operators that hand their work to others with formulas of their own: the math path of attention runs products and a softmax
-with materialised scores, whose bytes are what a reader wants to see."""
+with materialised scores, whose bytes are what a reader wants to see; a backward convolution its two halves."""
+
+IN_A_GRAPH = "replayed from a CUDA graph, where the trace has no operators"
+NO_OPERATOR = "launched outside every operator"
+NO_SHAPES = "the trace has no shapes for it (record_shapes=True records them)"
+NO_FORMULA = "no formula for this operator"
+NO_ARGUMENTS = "the formula needs arguments or shapes that the trace does not have"
+IMPOSSIBLE = "the formula gives more than the device can do, so it, the shapes or the times are wrong"
+NO_ELEMENT_TYPE = "the trace does not say of which type the elements of the list are"
 
 
 def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, names: list[str]) -> pd.DataFrame:
-    """Return ``launches`` with ``flop``, ``bytes_compulsory``, ``basis``, ``shapes`` and ``dtype``.
+    """Return ``launches`` with their work: FLOP and bytes, whose operator it is and what it rests on.
+
+    Columns added: ``owner`` (the operator that has the work, -1 without), ``flop, bytes_compulsory, bytes_high, basis,
+    unmodelled, shapes, dtype``.
 
     Approximation: several launches that do the work of one operator share it in proportion to their durations.
 
     The work of an operator belongs to the launches below it that have its kind (all of them where none has); the others
     (layout changes, bias copies) are ``helper`` launches: the formula covers what they are for, so they have no floor of
-    their own. ``basis`` is ``formula``, ``helper``, ``view``, ``generic`` or ``none``.
+    their own. ``basis`` is ``formula``, ``helper``, ``view``, ``generic`` or ``none``; ``unmodelled`` says why of the last two.
+    ``bytes_high`` differs from ``bytes_compulsory`` where shapes leave open how much is moved.
     """
-    owner = _owners(names, ops)[launches["op_index"].to_numpy(np.int64)] if len(names) else _nobody(launches)
-    owner = np.where(launches["op_index"].to_numpy(np.int64) >= 0, owner, -1)
-    known: dict[int, Work | None] = {}  # operators with the same arguments share their call
-    work = {}
-    for i in np.unique(owner[owner >= 0]).tolist():
-        call = calls[i]
-        if id(call) not in known:
-            known[id(call)] = work_of(call) if call is not None else None
-        work[i] = known[id(call)]
-    share, basis = _shares(launches, owner, work, names)
-    flop = [w.flop if i >= 0 and (w := work[int(i)]) else np.nan for i in owner]
-    size = [w.bytes if i >= 0 and (w := work[int(i)]) else np.nan for i in owner]
+    index = launches["op_index"].to_numpy(np.int64)
+    work = _Works(calls)
+    owner = _owners(names, ops, work, np.unique(index[index >= 0]))[index] if len(names) else _nobody(launches)
+    owner = np.where(index >= 0, owner, -1)
+    works = {i: work.of(i) for i in np.unique(owner[owner >= 0]).tolist()}
+    share, basis = _shares(launches, owner, works, names)
+    found = [works[i] if i >= 0 else None for i in owner.tolist()]
     described = _describe_all([calls[i] if i >= 0 else None for i in owner.tolist()])
+    reasons = {i: _reason(calls[i], w, names[i]) for i, w in works.items()}
+    outside = np.where(launches["link"].eq(GRAPH), IN_A_GRAPH, NO_OPERATOR)
     return launches.assign(
-        flop=np.array(flop, np.float64) * share,
-        bytes_compulsory=np.array(size, np.float64) * share,
+        owner=owner,
+        flop=np.array([w.flop if w else np.nan for w in found], np.float64) * share,
+        bytes_compulsory=np.array([w.bytes if w else np.nan for w in found], np.float64) * share,
+        bytes_high=np.array([_high(w) for w in found], np.float64) * share,
         basis=basis,
+        unmodelled=[
+            "" if b in MODELLED else reasons[i] if i >= 0 else str(out)
+            for b, i, out in zip(basis, owner.tolist(), outside, strict=True)
+        ],
         shapes=[shapes for shapes, _ in described],
         dtype=[dtype for _, dtype in described],
     )
+
+
+def _high(work: Work | None) -> float:
+    if work is None:
+        return np.nan
+    return work.bytes if work.bytes_high is None else work.bytes_high
+
+
+def _reason(call: OpCall | None, work: Work | None, name: str) -> str:
+    """Return why the launches of an operator have no model; empty where they have one."""
+    if work is not None and work.basis == "formula":
+        return ""
+    if call is None:
+        return NO_SHAPES
+    if not has_formula(name):
+        return NO_FORMULA if call.tensors() else NO_SHAPES
+    return NO_ELEMENT_TYPE if work is not None else NO_ARGUMENTS
+
+
+class _Works:
+    """The work of each operator, computed once for all that have the same arguments."""
+
+    def __init__(self, calls: list[OpCall | None]) -> None:
+        self._calls = calls
+        self._known: dict[int, Work | None] = {}
+
+    def of(self, i: int) -> Work | None:
+        call = self._calls[i]
+        if id(call) not in self._known:
+            self._known[id(call)] = work_of(call) if call is not None else None
+        return self._known[id(call)]
 
 
 def counted(launches: pd.DataFrame) -> pd.Series[bool]:
@@ -57,15 +107,27 @@ def _nobody(launches: pd.DataFrame) -> Int64:
     return np.full(len(launches), -1, dtype=np.int64)
 
 
-def _owners(names: list[str], ops: Spans) -> Int64:
-    """Return for each operator the outermost enclosing operator that has a formula, else the operator itself."""
+def _owners(names: list[str], ops: Spans, work: _Works, launching: Int64) -> Int64:
+    """Return for each operator the outermost enclosing one that has a formula and the arguments for it, else itself.
+
+    Only operators around ``launching`` ones, which launch something themselves, are asked for their work.
+    """
     known = {name: has_formula(name) and name not in _DELEGATES for name in set(names)}
+    around = np.zeros(len(names), bool)
+    level = launching
+    while len(level):
+        level = level[~around[level]]
+        around[level] = True
+        level = np.unique(ops.parent[level])
+        level = level[level >= 0]
     owner = np.arange(len(names), dtype=np.int64)
-    owned = [known[name] for name in names]
-    for i in ops.order.tolist():  # parents first, so each has its answer when its children ask
+    owned = [False] * len(names)
+    for i in ops.order[around[ops.order]].tolist():  # parents first, so each has its answer when its children ask
         parent = int(ops.parent[i])
         if parent >= 0 and owned[parent]:
             owner[i], owned[i] = owner[parent], True
+        elif known[names[i]]:
+            owned[i] = work.of(i) is not None
     return owner
 
 
@@ -87,9 +149,11 @@ def _shares(
         wanted = operator_kind(names[index])
         same = [i for i in mine if kinds[i] == wanted or (wanted == "convolution" and kinds[i] == "depthwise")]
         same = same or [i for i in mine if kinds[i] == "attention"]
-        main = np.array(same or list(mine), dtype=np.int64)
+        # no kernel that only rearranges does the arithmetic of a product, even where it is all that the trace has of one
+        able = list(mine) if wanted not in MATRIX_KINDS else [i for i in mine if kinds[i] not in ("layout", "transfer")]
+        main = np.array(same or able, dtype=np.int64)
         total = duration[main].sum()
-        share[main] = duration[main] / total if total > 0 else 1.0 / len(main)
+        share[main] = duration[main] / total if total > 0 else 1.0 / max(len(main), 1)
         for i in mine:
             basis[i] = "helper"
         label = "view" if wanted == "view" else found.basis

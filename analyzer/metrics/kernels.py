@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
-from analyzer.hardware.spec import DeviceLimits
 from analyzer.metrics.attribution import counted
+from analyzer.metrics.limits import Limits
 from analyzer.metrics.memory import name_bounds
+from analyzer.metrics.roofline import add_rates, module_pattern
 from analyzer.schema.evidence import Evidence
 
 KEY = ["kernel", "kind", "role", "op", "shapes", "dtype", "grid", "block", "registers", "shared_bytes"]
@@ -25,16 +23,23 @@ COLUMNS = (
 )  # fmt: skip
 """The columns of kernels.csv, in order; those that need the access model or counters are empty until they are there."""
 
+EXTRA = (
+    "floor_us", "basis", "unmodelled", "from_cache", "unit", "number_format", "unit_assumed", "saving", "peak_pct",
+    "bytes_high",
+)  # fmt: skip
+"""Further columns for the page."""
 
-def group_kernels(launches: pd.DataFrame, run: str, limits: Callable[..., DeviceLimits]) -> pd.DataFrame:
-    """Return the rows of ``kernels.csv``, longest first. ``flop`` and ``bytes_*`` are totals over the calls.
 
+def group_kernels(launches: pd.DataFrame, run: str, limits: Limits) -> pd.DataFrame:
+    """Return the rows of ``kernels.csv``, longest first, with the columns of EXTRA beside them.
+
+    ``flop`` and ``bytes_*`` are totals over the calls.
     ``dram_gbps`` is compulsory bytes over time, so it is modelled and a lower bound of the real throughput.
     """
     rows = launches[launches["category"].isin(("kernel", "operator"))]
     time = rows["dur_ns"] / 1e3
     frame = rows.assign(calls=1, time_us=time)
-    for column in ("flop", "bytes_compulsory"):
+    for column in ("flop", "bytes_compulsory", "bytes_high"):
         frame[column] = frame[column].where(counted(rows))
     grouped = frame.groupby(KEY, dropna=False, sort=False)
     summed = grouped.agg(
@@ -43,15 +48,16 @@ def group_kernels(launches: pd.DataFrame, run: str, limits: Callable[..., Device
         time_us=("time_us", "sum"),
         flop=("flop", _sum_known),
         bytes_compulsory=("bytes_compulsory", _sum_known),
+        bytes_high=("bytes_high", _sum_known),
         floor_us=("floor_us", _sum_known),
         floor_compute_us=("floor_compute_us", _sum_known),
         floor_memory_us=("floor_memory_us", _sum_known),
-        basis=("basis", "first"),
         **{
             name: (name, "first")
             for name in (
-                "occupancy_theoretical_pct", "occupancy_pct", "occupancy_kineto_pct", "occupancy_limit", "waves",
-                "tail_efficiency_pct",
+                "basis", "unmodelled", "blocks_per_sm", "unit", "number_format", "unit_assumed", "saving",
+                "occupancy_theoretical_pct",
+                "occupancy_pct", "occupancy_kineto_pct", "occupancy_limit", "waves", "tail_efficiency_pct",
             )
         },
     ).reset_index()  # fmt: skip
@@ -60,7 +66,7 @@ def group_kernels(launches: pd.DataFrame, run: str, limits: Callable[..., Device
     for column in COLUMNS:
         if column not in out:
             out[column] = np.nan
-    return out[[*COLUMNS, "floor_us", "basis", "from_cache"]]
+    return out[[*COLUMNS, *EXTRA]]
 
 
 def _module_pattern(modules: pd.Series[str]) -> str:
@@ -68,7 +74,7 @@ def _module_pattern(modules: pd.Series[str]) -> str:
     names = sorted(set(modules))
     if len(names) == 1:
         return names[0]
-    patterns = sorted({re.sub(r"(?<![A-Za-z])\d+", "*", name) for name in names})
+    patterns = sorted({module_pattern(name) for name in names})
     return ", ".join(patterns[:3]) + (f" and {len(patterns) - 3} more" if len(patterns) > 3 else "")
 
 
@@ -76,22 +82,13 @@ def _sum_known(values: pd.Series[float]) -> float:
     return float(values.sum(min_count=1))
 
 
-def _rates(frame: pd.DataFrame, limits: Callable[..., DeviceLimits]) -> pd.DataFrame:
+def _rates(frame: pd.DataFrame, limits: Limits) -> pd.DataFrame:
     total = frame["time_us"].sum()
-    time = frame["time_us"].where(frame["time_us"] > 0)
-    gbps, tflops = frame["bytes_compulsory"] / time / 1e3, frame["flop"] / time / 1e6
-    found = [limits(dtype or "float32") for dtype in frame["dtype"]]
-    roof = np.array([f.bandwidth.value if f.bandwidth else np.nan for f in found], np.float64)
-    from_cache = gbps > roof
-    return frame.assign(
-        share_pct=100 * frame["time_us"] / total if total > 0 else 0.0,
-        mean_us=frame["time_us"] / frame["calls"],
+    out = add_rates(frame.assign(bound=name_bounds(frame, on_gpu=limits.device.type == "cuda")), limits)
+    return out.assign(
+        share_pct=100 * out["time_us"] / total if total > 0 else 0.0,
+        mean_us=out["time_us"] / out["calls"],
         # more than memory can deliver: the bytes came from a cache, so this is no DRAM throughput
-        dram_gbps=gbps.where(~from_cache),
-        dram_pct_of_peak=(100 * gbps / roof).where(~from_cache),
-        from_cache=from_cache,
-        tflops=tflops,
-        flop_per_byte=frame["flop"] / frame["bytes_compulsory"].where(frame["bytes_compulsory"] > 0),
-        bound=name_bounds(frame),
-        evidence=np.where(frame["basis"] == "formula", Evidence.MODELLED.value, Evidence.MEASURED.value),
+        dram_gbps=out["gbps"].where(~out["from_cache"]),
+        evidence=np.where(out["basis"] == "formula", Evidence.MODELLED.value, Evidence.MEASURED.value),
     )

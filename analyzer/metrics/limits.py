@@ -1,54 +1,153 @@
-"""The limits that a run is held against: which of its measured ceilings and datasheet figures apply to which launch."""
+"""The limits that a run is held against: its measured ceilings, and the datasheet of its device beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from dataclasses import dataclass
 
-from analyzer.hardware.spec import DeviceLimits, Roof, device_limits
+from analyzer.hardware.lookup import look_up
+from analyzer.hardware.sheet import GpuSheet
+from analyzer.metrics.arithmetic import Unit
 from analyzer.schema.evidence import Evidence, Quantity
 from analyzer.schema.results import LimitFact
-from analyzer.schema.run import DeviceFacts, Run
+from analyzer.schema.run import Ceiling, DeviceFacts, Run
+
+NOT_CALIBRATED = "this run was not calibrated; record it with calibrate=auto"
+
+ATTAINABLE = "DRAM attainable"
+"""The roofline's line of what a copy was published to reach."""
 
 
-def limits_of(run: Run, device: DeviceFacts) -> Callable[..., DeviceLimits]:
-    """Return the limits by element type and kind; on CUDA float32 may run as TF32, separately for products and convolutions."""
+@dataclass(frozen=True, slots=True)
+class Roof:
+    """A limit: ``unit`` is GB/s or TFLOP/s, ``measured`` tells calibration from datasheet."""
+
+    value: float
+    unit: str
+    measured: bool
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of the device of one run. ``reason`` says why there is no datasheet, empty where there is one."""
+
+    device: DeviceFacts
+    sheet: GpuSheet | None
+    reason: str
+    ceilings: tuple[Ceiling, ...] = ()
+    tf32_products: bool = False
+
+    @property
+    def bandwidth(self) -> Roof | None:
+        """Return the DRAM bandwidth used for floors: measured where the run calibrated, else the datasheet's."""
+        return self._measured("copy", None) or self.dram_spec
+
+    @property
+    def dram_spec(self) -> Roof | None:
+        """Return the datasheet's DRAM bandwidth."""
+        return self._spec(self.sheet.dram_gbps if self.sheet else None, "GB/s", "dram_bandwidth")
+
+    @property
+    def dram_attainable(self) -> Roof | None:
+        """Return what a copy was published to reach on this product, None where nothing was."""
+        return self._spec(self.sheet.dram_attainable_gbps if self.sheet else None, "GB/s", "dram_bandwidth_attainable")
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """Return the capacity behind which only DRAM can be: L2, on AMD with the Infinity Cache; a CPU's last level."""
+        if self.device.type == "cpu":
+            return self.device.l3_bytes or self.device.l2_bytes
+        infinity = self.sheet.figure("infinity_cache") if self.sheet else None
+        l2 = self.device.l2_bytes or (int(self.sheet.l2_mib * 2**20) if self.sheet and self.sheet.l2_mib else None)
+        return l2 + int(infinity.value * 2**20) if l2 and infinity else l2
+
+    @property
+    def cache_to_sm(self) -> Roof | None:
+        """Return the most that the multiprocessors take in from the L2: bytes per clock of each, at boost clock."""
+        sheet = self.sheet
+        if sheet is None or not sheet.l2_to_sm_bytes_per_clock or not sheet.boost_clock_mhz or not sheet.sm_count:
+            return None
+        value = sheet.l2_to_sm_bytes_per_clock * sheet.boost_clock_mhz * sheet.sm_count / 1e3
+        return self._spec(value, "GB/s", "l2_to_sm")
+
+    def peak(self, unit: Unit, dtype: str, *, product: bool = True) -> Roof | None:
+        """Return the peak used for floors: measured (products only) where the run calibrated it, else the datasheet's."""
+        measured = self._measured_product(unit, dtype) if product or unit == "core" else None
+        return measured or self.spec_peak(unit, dtype)
+
+    def spec_peak(self, unit: Unit, dtype: str) -> Roof | None:
+        """Return the datasheet's dense peak of a unit in one number format."""
+        if self.sheet is None:
+            return None
+        table = self.sheet.matrix_tflops if unit == "matrix" else self.sheet.vector_tflops
+        return self._spec(table.get(dtype), "TFLOP/s", f"{unit}.{dtype}")
+
+    def physical_peak(self, unit: Unit, dtype: str) -> Roof | None:
+        """Return the datasheet's peak at the boost clock, where that is above the clock the peak is quoted at."""
+        spec = self.spec_peak(unit, dtype)
+        sheet = self.sheet
+        if spec is None or sheet is None or unit == "vector" or not sheet.boost_clock_mhz or not sheet.peak_clock_mhz:
+            return spec
+        factor = max(1.0, sheet.boost_clock_mhz / sheet.peak_clock_mhz)
+        return Roof(spec.value * factor, spec.unit, measured=False, source=f"{spec.source}, at {sheet.boost_clock_mhz:g} MHz")
+
+    def missing(self, what: str) -> str:
+        """Return why a limit is not known."""
+        if self.device.type == "cpu":
+            return NOT_CALIBRATED
+        return self.reason or f"not in the datasheet ({what}), and the run was not calibrated for it"
+
+    def _spec(self, value: float | None, unit: str, figure: str) -> Roof | None:
+        if self.sheet is None or value is None:
+            return None
+        found = self.sheet.figure(figure)
+        source = self.sheet.title + (f": {found.source}" if found else "")
+        return Roof(float(value), unit, measured=False, source=source)
+
+    def _measured_product(self, unit: Unit, dtype: str) -> Roof | None:
+        if dtype == "tfloat32":
+            return self._measured("matmul", "float32") if self.tf32_products else None
+        if unit == "vector" and self.tf32_products:
+            return None  # the float32 ceiling was measured on matrix units
+        return self._measured("matmul", dtype)
+
+    def _measured(self, name: str, dtype: str | None) -> Roof | None:
+        found = next((c for c in self.ceilings if c.name == name and (dtype is None or c.dtype == dtype)), None)
+        if found is None:
+            return None
+        return Roof(found.value, found.unit, measured=True, source=f"{name} measured on this device, {found.size}")
+
+
+def limits_of(run: Run, device: DeviceFacts, own: GpuSheet | None = None) -> Limits:
+    """Return the limits of ``device`` in ``run``; ``own`` is the user's datasheet."""
     ceilings = run.facts.ceilings if run.facts else ()
-    settings = run.facts.settings if run.facts else None
-    tf32_products = settings is not None and settings.matmul_precision in ("high", "medium")
-    tf32_convolutions = settings is not None and bool(settings.convolution_tf32)
-
-    @lru_cache(maxsize=64)
-    def of(dtype: str, kind: str = "") -> DeviceLimits:
-        if dtype == "float32" and device.type == "cuda":
-            if kind == "convolution" and tf32_convolutions:
-                return device_limits(device, "tfloat32", ceilings)
-            if tf32_products:
-                return device_limits(device, dtype, ceilings, spec_dtype="tfloat32")
-        return device_limits(device, dtype, ceilings)
-
-    return of
+    tf32 = bool(run.facts and device.type == "cuda" and run.facts.settings.matmul_precision in ("high", "medium"))
+    if device.type == "cpu":
+        return Limits(device, None, NOT_CALIBRATED if not ceilings else "", ceilings)
+    found = look_up(device, own)
+    return Limits(device, found.sheet, found.reason, ceilings, tf32)
 
 
-def limit_facts(of: Callable[..., DeviceLimits], dtype: str) -> tuple[LimitFact, ...]:
-    """Return the limits for ``dtype`` as the page shows them; one that is not known says why."""
-    limits, convolution = of(dtype), of(dtype, "convolution")
-    facts = []
-    other = convolution.matrix != limits.matrix
-    for name, roof, unit in (
-        *((("matrix peak used for convolutions (TF32)", convolution.matrix, "TFLOP/s"),) if other else ()),
-        ("bandwidth used for floors", limits.bandwidth, "GB/s"),
-        ("matrix peak used for floors", limits.matrix, "TFLOP/s"),
-        ("DRAM bandwidth, datasheet", limits.dram_spec, "GB/s"),
-        ("matrix peak, datasheet", limits.matrix_spec, "TFLOP/s"),
-        ("vector peak, datasheet", limits.vector, "TFLOP/s"),
-    ):
-        facts.append(LimitFact(name, _roof_quantity(roof, unit, limits.reason)))
+def limit_facts(limits: Limits, used: tuple[tuple[Unit, str], ...]) -> tuple[LimitFact, ...]:
+    """Return the limits as the page shows them, with the peaks of the units in ``used``; one that is not known says why."""
+    gpu = limits.device.type == "cuda"
+    facts = [_fact("bandwidth used for floors", limits.bandwidth, "GB/s", limits, line="DRAM" if gpu else "memory")]
+    if gpu:
+        facts.append(_fact("DRAM bandwidth, datasheet", limits.dram_spec, "GB/s", limits, line="DRAM"))
+        published = _fact("DRAM bandwidth, attainable by a copy", limits.dram_attainable, "GB/s", limits, line=ATTAINABLE)
+        facts.append(published)
+        facts.append(_fact("L2 to multiprocessors, physical", limits.cache_to_sm, "GB/s", limits))
+    for unit, dtype in used:
+        roof = limits.peak(unit, dtype)
+        name = f"{unit if gpu else 'arithmetic'} peak, {dtype}"
+        facts.append(_fact(f"{name}, used for floors", roof, "TFLOP/s", limits, line=name))
+        if gpu and roof and roof.measured:
+            facts.append(_fact(f"{name}, datasheet", limits.spec_peak(unit, dtype), "TFLOP/s", limits, line=name))
     return tuple(facts)
 
 
-def _roof_quantity(roof: Roof | None, unit: str, reason: str) -> Quantity:
+def _fact(name: str, roof: Roof | None, unit: str, limits: Limits, line: str = "") -> LimitFact:
     if roof is None:
-        return Quantity.missing(unit, reason or "no datasheet figure for this device")
+        return LimitFact(name, Quantity.missing(unit, limits.missing(name)), line)
     evidence = Evidence.MEASURED if roof.measured else Evidence.SPEC
-    return Quantity(roof.value, roof.unit, evidence, source=roof.source)
+    return LimitFact(name, Quantity(roof.value, roof.unit, evidence, source=roof.source), line)

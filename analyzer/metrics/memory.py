@@ -1,52 +1,64 @@
-"""Floors and rooflines: what a launch had to take at least, and what limits it."""
+"""Floors: what a launch had to take at least, by arithmetic and by memory, and what limits it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from analyzer.hardware.spec import DeviceLimits
 from analyzer.metrics.attribution import MODELLED
-from analyzer.schema.tables import records
+from analyzer.metrics.limits import Limits
 
-MATRIX_KINDS = ("matmul", "convolution", "attention")
 NAMED_BOUND_SHARE = 1 / 3
 """A floor below this share of the time does not name the bound: something else limits the launch."""
+LATENCY_US = 5.0
+"""A GPU kernel shorter than this is limited by starting and ending, where neither floor names its bound."""
+
+BOUNDS = ("compute", "DRAM", "L2", "cache", "latency", "neither")
+"""What may limit a launch. ``L2`` (``cache`` on a CPU): DRAM alone could not have been so fast."""
 
 
-def add_floors(launches: pd.DataFrame, limits: Callable[..., DeviceLimits]) -> pd.DataFrame:
+def add_floors(launches: pd.DataFrame, limits: Limits) -> pd.DataFrame:
     """Return ``launches`` with ``floor_compute_us``, ``floor_memory_us`` and ``floor_us``, the larger of the two.
 
-    FLOP / peak and compulsory bytes / bandwidth, in microseconds, with the limits of the launch's element type. Depthwise
-    convolutions, norms and pointwise operators are held against the vector peak where the datasheet has one, since they do
-    not use matrix units.
-    Approximation: where there is no vector peak, the matrix peak stands in for it, which makes their compute floor too low.
-    Empty where the work or the limits are not known.
+    FLOP / peak of the unit and number format in use, and compulsory bytes / DRAM bandwidth, in microseconds. What a Winograd
+    kernel saves is taken off its FLOP; an FFT convolution has no compute floor. Columns read: ``flop, bytes_compulsory, basis,
+    kind, unit, number_format, saving`` (of ``arithmetic.add_arithmetic``). Empty where the work or the limits are not known.
+    Approximation: where bytes lie between two figures, the lower one makes the floor.
     """
-    compute, memory = [], []
-    for row in records(launches, "dtype", "kind", "flop", "bytes_compulsory", "basis"):
-        found = limits(row.dtype or "float32", row.kind)
-        peak = found.matrix if row.kind in MATRIX_KINDS else found.vector or found.matrix
-        known = row.basis in MODELLED and peak is not None and found.bandwidth is not None
-        compute.append(row.flop / peak.value / 1e6 if known and peak else np.nan)
-        memory.append(row.bytes_compulsory / found.bandwidth.value / 1e3 if known and found.bandwidth else np.nan)
-    by_compute, by_memory = np.array(compute, np.float64), np.array(memory, np.float64)
+    bandwidth = limits.bandwidth
+    peaks: dict[tuple[str, str, bool], float] = {}
+    columns = launches["unit"], launches["number_format"], launches["product"]
+    rate = np.empty(len(launches))
+    for i, key in enumerate(zip(*columns, strict=True)):
+        if key not in peaks:
+            roof = limits.peak(key[0], key[1], product=key[2])
+            peaks[key] = roof.value if roof else np.nan
+        rate[i] = peaks[key]
+    known = launches["basis"].isin(MODELLED).to_numpy()
+    flop = launches["flop"].to_numpy(np.float64) / launches["saving"].to_numpy(np.float64)
+    by_compute = np.where(known, flop / rate / 1e6, np.nan)
+    by_compute = np.where(known & (flop == 0), 0.0, by_compute)  # moving data alone needs no peak
+    size = launches["bytes_compulsory"].to_numpy(np.float64)
+    by_memory = np.where(known, size / bandwidth.value / 1e3, np.nan) if bandwidth else np.full(len(launches), np.nan)
     return launches.assign(floor_compute_us=by_compute, floor_memory_us=by_memory, floor_us=np.maximum(by_compute, by_memory))
 
 
-def name_bounds(kernels: pd.DataFrame) -> list[str]:
-    """Return ``compute`` or ``memory``, whichever floor is higher; ``neither`` where it explains less than a third of the time.
+def name_bounds(rows: pd.DataFrame, *, on_gpu: bool) -> npt.NDArray[np.object_]:
+    """Return what limits each row, one of BOUNDS; empty where it has no floor.
 
-    Columns read: ``floor_compute_us, floor_memory_us, floor_us, time_us``. Empty where there is no floor.
+    The higher floor names the limit if it is a third of the time at least. A memory floor above the time means that the bytes
+    came from a cache. Below a third, a GPU kernel that is short or has fewer blocks than the GPU multiprocessors is limited by
+    latency. Columns read: ``floor_compute_us, floor_memory_us, floor_us, time_us, calls, blocks_per_sm``.
     """
-    out = []
-    for row in records(kernels, "floor_compute_us", "floor_memory_us", "floor_us", "time_us"):
-        if not row.floor_us > 0:
-            out.append("")
-        elif row.floor_us < NAMED_BOUND_SHARE * row.time_us:
-            out.append("neither")
-        else:
-            out.append("compute" if row.floor_compute_us >= row.floor_memory_us else "memory")
-    return out
+    names = ("floor_compute_us", "floor_memory_us", "floor_us", "time_us", "calls", "blocks_per_sm")
+    compute, memory, floor, time, calls, blocks = (rows[name].to_numpy(np.float64) for name in names)
+    near = floor >= NAMED_BOUND_SHARE * time
+    small = (time < LATENCY_US * calls) | (blocks < 1)
+    cache = "L2" if on_gpu else "cache"
+    named = np.select(
+        [~(floor > 0), near & (compute >= memory), near & (memory > time), near, on_gpu & small],
+        ["", "compute", cache, "DRAM", "latency"],
+        "neither",
+    )
+    return named.astype(object)

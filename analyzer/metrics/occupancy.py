@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from analyzer.hardware.spec import SmLimits, sm_limits
-from analyzer.schema.run import NVIDIA, DeviceFacts
+from analyzer.hardware.capability import SmLimits, sm_limits
+from analyzer.schema.run import AMD, NVIDIA, DeviceFacts
 
 WARP = 32
 
@@ -60,13 +60,30 @@ def residency(
     return Residency(blocks, blocks * warps, 100.0 * blocks * warps / limits.max_warps_per_sm, limit)
 
 
-OCCUPANCY_COLUMNS = ("occupancy_theoretical_pct", "occupancy_pct", "occupancy_limit", "waves", "tail_efficiency_pct")
+def missing_occupancy(device: DeviceFacts) -> str:
+    """Return why the occupancy of kernels on ``device`` is not known, where none is."""
+    if device.type == "cpu":
+        return "a CPU has no multiprocessors"
+    if device.vendor == AMD:
+        return (
+            "AMD traces carry neither registers nor LDS use of a kernel, and its wavefronts of 64 follow other limits; "
+            "rocprofv3 counters would tell"
+        )
+    if sm_limits(device.compute_capability) is None:
+        return f"the limits of compute capability {device.compute_capability or '(not in the trace)'} are not known"
+    return "the trace has no registers, shared memory or launch shape of its kernels"
+
+
+OCCUPANCY_COLUMNS = (
+    "occupancy_theoretical_pct", "occupancy_pct", "occupancy_limit", "waves", "tail_efficiency_pct", "blocks_per_sm",
+)  # fmt: skip
 
 
 def add_occupancy(launches: pd.DataFrame, device: DeviceFacts) -> pd.DataFrame:
     """Return ``launches`` with the columns OCCUPANCY_COLUMNS; empty where registers or geometry are not in the trace.
 
-    ``occupancy_pct`` caps the resident blocks by the grid, min(resident, grid / multiprocessors), as Kineto does.
+    ``occupancy_pct`` caps the resident blocks by the grid, min(resident, grid / multiprocessors), as Kineto does;
+    ``blocks_per_sm`` is grid / multiprocessors, known on AMD too.
     """
     columns: dict[str, list[float | str]] = {name: [] for name in OCCUPANCY_COLUMNS}
     limits = sm_limits(device.compute_capability) if device.vendor == NVIDIA else None
@@ -84,11 +101,13 @@ def _launch_occupancy(
     key: tuple[str, str, float, float], limits: SmLimits | None, sm_count: int | None
 ) -> tuple[float | str, ...]:
     grid, block, registers, shared = key
-    unknown = (np.nan, np.nan, "", np.nan, np.nan)
-    if limits is None or not sm_count or not grid or not block or math.isnan(registers):
+    blocks = math.prod(map(int, grid.split(","))) if grid else 0
+    per_sm = blocks / sm_count if sm_count and blocks > 0 else np.nan
+    unknown = (np.nan, np.nan, "", np.nan, np.nan, per_sm)
+    if limits is None or not sm_count or blocks <= 0 or not block or math.isnan(registers):
         return unknown
-    threads, blocks = math.prod(map(int, block.split(","))), math.prod(map(int, grid.split(",")))
-    if not 0 < threads <= 1024 or blocks <= 0:
+    threads = math.prod(map(int, block.split(",")))
+    if not 0 < threads <= 1024:
         return unknown
     fit = residency(limits, threads, int(registers), 0 if math.isnan(shared) else int(shared))
     if fit.blocks == 0:
@@ -96,4 +115,4 @@ def _launch_occupancy(
     launched = min(fit.blocks, blocks / sm_count)
     waves = blocks / (fit.blocks * sm_count)
     occupancy = min(100.0 * launched * threads / limits.max_threads_per_sm, 100.0)
-    return fit.occupancy_pct, occupancy, fit.limit, waves, 100.0 * waves / math.ceil(waves)
+    return fit.occupancy_pct, occupancy, fit.limit, waves, 100.0 * waves / math.ceil(waves), per_sm

@@ -7,9 +7,11 @@ import pandas as pd
 
 from analyzer.metrics.attribution import MODELLED, counted
 from analyzer.metrics.idle import split_idle
+from analyzer.metrics.occupancy import missing_occupancy
 from analyzer.metrics.timing import Stretches, exclusive_ns, length_ns, merge, subtract, union_ns
 from analyzer.schema.evidence import Evidence, Quantity
 from analyzer.schema.results import Totals, Window
+from analyzer.schema.run import DeviceFacts
 from analyzer.trace.kinds import KINDS, NOT_CLASSIFIED
 from analyzer.trace.link import Linked
 
@@ -93,8 +95,8 @@ def sum_kinds(launches: pd.DataFrame) -> pd.DataFrame:
     return summed.sort_values("order").drop(columns="order").reset_index(drop=True)
 
 
-def sum_totals(launches: pd.DataFrame, linked: Linked, window: Window) -> Totals:
-    """Return the sums over ``window``."""
+def sum_totals(launches: pd.DataFrame, linked: Linked, window: Window, device: DeviceFacts) -> Totals:
+    """Return the sums over ``window`` of a run on ``device``."""
     start, end, row = linked.segments
     covered = window.stretches or ((window.start_ns, window.end_ns),)
     stretches = np.array([s for s, _ in covered], np.int64), np.array([e for _, e in covered], np.int64)
@@ -122,8 +124,9 @@ def sum_totals(launches: pd.DataFrame, linked: Linked, window: Window) -> Totals
         linked_pct=_share(time, (kernels["op_index"] >= 0).to_numpy()),
         flop=float(work["flop"].sum()),
         bytes_compulsory=float(work["bytes_compulsory"].sum()),
-        occupancy_pct=_weighted(kernels, "occupancy_pct", Evidence.DERIVED),
-        occupancy_kineto_pct=_weighted(kernels, "occupancy_kineto_pct", Evidence.MEASURED),
+        bytes_high=float(work["bytes_high"].sum()),
+        occupancy_pct=_weighted(kernels, "occupancy_pct", Evidence.DERIVED, device),
+        occupancy_kineto_pct=_weighted(kernels, "occupancy_kineto_pct", Evidence.MEASURED, device),
         copy_only_us=(union_ns(start, end) - union_ns(start[computing], end[computing])) / 1e3 if on_gpu else 0.0,
         idle=split_idle(idle, launches, linked.syncs) if on_gpu else None,
     )
@@ -133,10 +136,10 @@ def _share(time: np.ndarray[tuple[int], np.dtype[np.float64]], chosen: np.ndarra
     return float(100.0 * time[chosen].sum() / time.sum()) if time.sum() > 0 else 0.0
 
 
-def _weighted(kernels: pd.DataFrame, column: str, evidence: Evidence) -> Quantity:
+def _weighted(kernels: pd.DataFrame, column: str, evidence: Evidence, device: DeviceFacts) -> Quantity:
     known = kernels[column].notna()
     weight = kernels.loc[known, "dur_ns"].to_numpy(np.float64)
     if not known.any() or weight.sum() <= 0:
-        return Quantity.missing("%", "the trace has no registers and shared memory of kernels, which NVIDIA traces carry")
+        return Quantity.missing("%", missing_occupancy(device))
     value = float(np.average(kernels.loc[known, column].to_numpy(np.float64), weights=weight))
     return Quantity(value, "%", evidence, source="mean over kernels, weighted by time")

@@ -99,6 +99,19 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Alert:
+    """A card: ``error`` for figures that cannot be true and are therefore not shown, ``note`` for an explanation.
+
+    ``items`` are (what it is about, what is wrong with it).
+    """
+
+    template: ClassVar[str] = "alert"
+    title: str
+    items: tuple[tuple[str, str], ...]
+    level: str = "error"
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """A titled list of lines, folded where ``folded``. Terms may be empty."""
 
@@ -118,7 +131,7 @@ class Folded:
     blocks: tuple[Table, ...]
 
 
-Block = Table | Figure | Prose | Notice | Listing | Folded
+Block = Table | Figure | Prose | Notice | Alert | Listing | Folded
 
 
 @dataclass(frozen=True, slots=True)

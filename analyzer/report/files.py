@@ -88,7 +88,20 @@ def _run(a: Analysis, name: str) -> dict[str, Any]:
         "occupancy_pct": t.occupancy_pct.to_json(),
         "occupancy_kineto_pct": t.occupancy_kineto_pct.to_json(),
         "flop": _work(t.flop, "FLOP"),
-        "bytes_compulsory": _work(t.bytes_compulsory, "bytes"),
+        "bytes_compulsory": _work(t.bytes_compulsory, "bytes", t.bytes_high),
+        "roofline": _model(a),
+        "unmodelled": _unmodelled(a),
+        "impossible": [
+            {
+                "what": i.what,
+                "kernel": clean(i.kernel),
+                "subject": clean(i.subject),
+                "explanation": i.explanation,
+                "share_pct": i.share_pct,
+                "level": "note" if i.explanation else "error",
+            }
+            for i in a.impossible
+        ],
         "latency_ms": _latency(a),
         "kinds": [_kind(row) for row in a.kinds.to_dict("records")],
         "limits": [{"name": limit.name, **limit.figure.to_json()} for limit in a.limits],
@@ -114,11 +127,38 @@ def _idle(idle: Idle | None) -> dict[str, Any] | None:
     return {name: _figure(value, "us", _D) for name, value in parts.items()}
 
 
-def _work(value: float, unit: str) -> dict[str, Any]:
-    """Zero work means that no shapes were recorded, not that nothing was computed."""
+def _work(value: float, unit: str, high: float | None = None) -> dict[str, Any]:
+    """Zero work means that no shapes were recorded, not that nothing was computed. ``high``: the most it may be."""
     if not value:
         return Quantity.missing(unit, "no operator with a work model; record with record_shapes=True").to_json()
-    return Quantity(value, unit, _MOD).to_json()
+    band = high is not None and high > value
+    return Quantity(value, unit, _MOD, low=value if band else None, high=high if band else None).to_json()
+
+
+def _model(a: Analysis) -> dict[str, Any] | None:
+    """Return the roofline of the whole model, None where nothing ran."""
+    rows = a.rooflines.model.to_dict("records")
+    return {str(key): value for key, value in rows[0].items() if key not in ("name", "kind")} if rows else None
+
+
+def _unmodelled(a: Analysis) -> list[dict[str, Any]]:
+    """Return the time without a work model by operator and reason, longest first."""
+    kernels = a.launches[a.launches["category"].isin(("kernel", "operator"))]
+    rows = kernels[kernels["unmodelled"].ne("")]
+    total = float(kernels["dur_ns"].sum())
+    groups = rows.groupby(["op", "kind", "unmodelled"], sort=False)["dur_ns"].agg(["size", "sum"]).reset_index()
+    groups = groups.sort_values("sum", ascending=False, kind="stable")
+    return [
+        {
+            "op": clean(str(row["op"])),
+            "kind": row["kind"],
+            "why": row["unmodelled"],
+            "calls": int(row["size"]),
+            "time_us": float(row["sum"]) / 1e3,
+            "share_pct": 100 * float(row["sum"]) / total if total else 0.0,
+        }
+        for row in groups.to_dict("records")
+    ]
 
 
 def _latency(a: Analysis) -> dict[str, Any] | None:
@@ -167,13 +207,18 @@ def _finite(value: Any) -> Any:
 
 
 def write_files(study: Study, directory: Path) -> dict[str, Any]:
-    """Write the three files into ``directory`` and return the summary."""
+    """Write the five files beside the page into ``directory`` and return the summary."""
     found = summary(study)
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
     (directory / "summary.json").write_text(text + "\n", encoding="utf-8")
     names = run_names(study)
     kernels = [_kernels(a, name) for a, name in zip(study.analyses, names, strict=True)]
     _join(kernels, COLUMNS).to_csv(directory / "kernels.csv", index=False, errors="replace")
+    for which in ("operators", "modules"):
+        grouped = [
+            _roofline(getattr(a.rooflines, which), name, which[:-1]) for a, name in zip(study.analyses, names, strict=True)
+        ]
+        _join(grouped, grouped[0].columns.tolist()).to_csv(directory / f"{which}.csv", index=False, errors="replace")
     launches = [_launches(a, name) for a, name in zip(study.analyses, names, strict=True)]
     _join(launches, LAUNCH_COLUMNS).to_csv(
         directory / "launches.csv.gz", index=False, errors="replace", compression={"method": "gzip", "mtime": 1}
@@ -191,6 +236,12 @@ def _kernels(a: Analysis, name: str) -> pd.DataFrame:
     for column in ("time_us",):  # sums of whole nanoseconds: what is behind the third decimal is rounding
         frame[column] = frame[column].round(3)
     return frame
+
+
+def _roofline(frame: pd.DataFrame, run: str, what: str) -> pd.DataFrame:
+    out = frame.rename(columns={"name": what}).assign(time_us=frame["time_us"].round(3))
+    out.insert(0, "run", run)
+    return out
 
 
 def _launches(a: Analysis, name: str) -> pd.DataFrame:

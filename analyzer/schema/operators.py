@@ -9,6 +9,8 @@ from dataclasses import dataclass
 ITEMSIZE = {
     "float64": 8, "float32": 4, "tfloat32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1,
     "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1, "complex64": 8, "complex128": 16,
+    "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1, "uint16": 2, "uint32": 4, "uint64": 8,
+    "1-byte": 1, "2-byte": 2, "4-byte": 4, "8-byte": 8, "16-byte": 16,
 }  # fmt: skip
 
 

@@ -32,7 +32,8 @@ class Totals:
 
     ``wall_us`` is the window; ``kernel_time_us`` the plain sum of kernel durations; ``busy_us`` the time with at least one
     kernel, copy or fill; ``idle_us`` the complement of ``busy_us``, computed from the gaps and not as a remainder; ``idle``
-    its parts, None on a CPU run. ``copy_only_us`` is the time in which copies or fills run and no kernel does.
+    its parts, None on a CPU run. ``bytes_high`` is the most that ``bytes_compulsory`` may be. ``copy_only_us`` is the time in
+    which copies or fills run and no kernel does.
     """
 
     wall_us: float
@@ -51,6 +52,7 @@ class Totals:
     occupancy_kineto_pct: Quantity
     copy_only_us: float = 0.0
     idle: Idle | None = None
+    bytes_high: float = 0.0
 
     @property
     def idle_pct(self) -> float:
@@ -77,10 +79,38 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class LimitFact:
-    """One ceiling as the page shows it: ``name`` (copy bandwidth, matrix peak ...) and its figure."""
+    """One ceiling as the page shows it: ``name`` (copy bandwidth, matrix peak ...) and its figure.
+
+    ``line`` is its name in the roofline, empty where that has no line for it.
+    """
 
     name: str
     figure: Quantity
+    line: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Impossible:
+    """A figure that exceeds what the device can do, so that it stands on an error card and nowhere else.
+
+    ``what`` is wrong with ``kernel``, launched by ``subject`` (its operator and shapes). ``explanation`` is set where it has a
+    sound reason; then it is a note and the figure stays.
+    """
+
+    what: str
+    kernel: str
+    subject: str
+    explanation: str
+    share_pct: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rooflines:
+    """Rates, shares of the peaks and bounds by operator, by module and of the whole model (one row)."""
+
+    operators: pd.DataFrame
+    modules: pd.DataFrame
+    model: pd.DataFrame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +133,7 @@ class Analysis:
     kernels: pd.DataFrame
     launches: pd.DataFrame
     limits: tuple[LimitFact, ...]
+    rooflines: Rooflines
     latency: Any
     timings: pd.DataFrame
     samples: pd.DataFrame
@@ -111,6 +142,7 @@ class Analysis:
     steps: tuple[tuple[str, int, int], ...] = ()
     base_unix_ns: int = 0
     foreign: tuple[Any, Any] = ((), ())
+    impossible: tuple[Impossible, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

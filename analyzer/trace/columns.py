@@ -204,8 +204,12 @@ class Columns:
             self._damage.add("time", int(damaged.sum()))
             events = [e for e, bad in zip(events, damaged.tolist(), strict=True) if not bad]
             start, length = start[~damaged], length[~damaged]
-        self._damage.add("no_duration", sum(e.dur is None for e in events))
-        self._damage.add("negative", int((length < 0).sum()))
+        missing = np.fromiter((e.dur is None for e in events), bool, len(events))
+        for what, wrong in (("no_duration", missing), ("negative", length < 0)):
+            if wrong.any():
+                self._damage.add(what, int(wrong.sum()))
+                if table == "device":
+                    self._damage.blame(what, int(wrong.sum()), events[int(np.argmax(wrong))].name)
         self._put(table, "start_ns", start)
         self._put(table, "end_ns", start + np.maximum(length, 0))
         self._put_text(table, "name", [e.name for e in events])
@@ -346,6 +350,8 @@ class Columns:
         self.events += other.events
         for what, count in other._damage.counts.items():
             self._damage.add(what, count)
+        for what, (count, first) in other._damage.device.items():
+            self._damage.blame(what, count, first)
 
     def thread(self, event: Event) -> int:
         """Return the number of the thread (or stream) of ``event``."""

@@ -17,10 +17,11 @@ _SENTENCES = {
 
 
 class Damage:
-    """Counts of what was lost or mended in one file."""
+    """Counts of what was lost or mended in one file. ``device`` has those on the device, each with the name of the first."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.device: dict[str, tuple[int, str]] = {}
         self._end: list[str] = []
 
     def add(self, what: str, count: int = 1) -> None:
@@ -29,6 +30,11 @@ class Damage:
             raise KeyError(what)
         self.counts[what] += count
 
+    def blame(self, what: str, count: int, first: str) -> None:
+        """Note that ``count`` of the cases of ``what`` are kernels, copies or fills, and the name of the first."""
+        known, name = self.device.get(what, (0, first))
+        self.device[what] = known + count, name
+
     def cut_off(self, what: str) -> None:
         """Note that the file ends too early or holds more than one document, and how that shows."""
         self._end.append(what)
@@ -36,4 +42,8 @@ class Damage:
     def sentences(self) -> tuple[str, ...]:
         """Return what a reader has to know, most grave first; nothing for a sound file."""
         end = tuple(f"{what}: whatever stood behind that point is missing from every figure" for what in self._end[:1])
-        return end + tuple(text.format(n=self.counts[key]) for key, text in _SENTENCES.items() if self.counts[key])
+        return (*end, *(text.format(n=self.counts[key]) for key, text in _SENTENCES.items() if self.counts[key]))
+
+    def impossible(self) -> tuple[tuple[str, str], ...]:
+        """Return what no device can have done: the name of the first kernel, and what is wrong with how many."""
+        return tuple((name, f"on the device: {_SENTENCES[key].format(n=count)}") for key, (count, name) in self.device.items())

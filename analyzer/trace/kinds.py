@@ -10,16 +10,18 @@ import pandas as pd
 
 from analyzer.schema.operators import OpCall
 from analyzer.schema.tables import records
+from analyzer.trace.fused import fused_kind, fused_operators
+from analyzer.trace.kind_rules import KERNELS, OPERATORS, WRAPPER_PATTERN, WRAPPERS
 from analyzer.trace.spans import Spans
 
 KINDS = (
-    "attention", "matmul", "convolution", "depthwise", "normalisation", "pointwise", "pooling", "reduction", "indexing",
+    "attention", "matmul", "moe", "convolution", "depthwise", "normalisation", "pointwise", "pooling", "reduction", "indexing",
     "layout", "transfer", "view", "collective", "optimizer", "other", "unclassified",
 )  # fmt: skip
 """All kinds in their fixed order, which is also the order and colour of every figure."""
 
 ROLES = {
-    "attention": "token or spatial mixing", "depthwise": "token or spatial mixing", "matmul": "dense math",
+    "attention": "token or spatial mixing", "depthwise": "token or spatial mixing", "matmul": "dense math", "moe": "experts",
     "convolution": "dense math", "normalisation": "normalisation", "pointwise": "pointwise", "pooling": "pooling",
     "reduction": "other", "indexing": "data movement", "layout": "data movement", "transfer": "data movement",
     "view": "other", "collective": "communication", "optimizer": "training", "other": "other", "unclassified": "other",
@@ -27,181 +29,98 @@ ROLES = {
 
 NOT_CLASSIFIED = ("other", "unclassified")
 
-_OPERATORS: tuple[tuple[str, str], ...] = (
-    (r"scaled_dot_product|flash_attention|efficient_attention|cudnn_attention|_native_multi_head_attention", "attention"),
-    (r"_fused_adam|_foreach_|adam|sgd", "optimizer"),
-    (r"^(nccl|c10d|record_param_comms|_c10d)", "collective"),
-    (r"conv_depthwise|_conv_depthwise2d", "depthwise"),
-    (r"conv(?!ert)|thnn_conv|slow_conv|nnpack_spatial", "convolution"),
-    (r"^_?(addmm|mm|bmm|baddbmm|addbmm|matmul|linear|einsum|addmv|mv|dot|mkldnn_linear|scaled_mm|mkl_linear|"
-     r"addmm_activation)(_|$)", "matmul"),
-    (r"^(normal|uniform|bernoulli|rand|maximum|minimum|native_dropout|masked_fill|where)(_|$)", "pointwise"),
-    (r"(layer|batch|group|instance|rms|local_response)_?norm|^_fused_rms", "normalisation"),
-    (r"softmax", "reduction"),
-    (r"pool", "pooling"),
-    (r"upsample|interpolate|grid_sampler", "pooling"),
-    (r"^_?(copy|clone|contiguous|to_copy|to|cat|stack|pad|constant_pad_nd|reflection_pad[123]d|replication_pad[123]d|roll|flip|"
-     r"repeat|repeat_interleave|pixel_shuffle|channel_shuffle|im2col|col2im|reshape_copy|hstack|vstack|to_mkldnn|"
-     r"mkldnn_reorder_conv2d_weight)_?$", "layout"),
-    (r"^_?(index|gather|scatter|embedding|take|nonzero|masked|topk|sort|searchsorted|bucketize|unique\d?|index_put|"
-     r"select_scatter|slice_scatter|tril|triu)(_|$)", "indexing"),
-    (r"^_?(sum|mean|max|min|amax|amin|argmax|argmin|var|std|prod|all|any|cumsum|logsumexp|norm|linalg|nll_loss|cross_entropy|"
-     r"count_nonzero|aminmax|nll_loss2d)(_|$)", "reduction"),
-    (r"^(view|reshape|_reshape_alias|t|transpose|permute|expand|expand_as|as_strided|as_strided_|unsqueeze|squeeze|select|"
-     r"slice|narrow|split|chunk|unbind|flatten|unflatten|detach|alias|resolve_conj|resolve_neg|empty|empty_like|"
-     r"empty_strided|resize_|set_|movedim|unfold|dropout|feature_dropout|lift_fresh|result_type|item|"
-     r"_local_scalar_dense|numpy_T|real|is_nonzero|_unsafe_view|new_empty|size|stride|new_empty_strided|split_with_sizes)_?$",
-     "view"),
-    (r"^_?(add|sub|mul|div|pow|sqrt|rsqrt|exp|log|abs|neg|sigmoid|tanh|relu|gelu|silu|hardswish|hardsigmoid|hardtanh|"
-     r"leaky_relu|elu|celu|softplus|mish|clamp|clamp_min|clamp_max|sin|cos|erf|reciprocal|square|addcmul|addcdiv|lerp|eq|ne|"
-     r"lt|le|gt|ge|logical|bitwise|maximum|minimum|fmod|remainder|floor|ceil|round|trunc|sign|fill|zero|ones|zeros|full|"
-     r"arange|threshold|native_dropout|bernoulli|uniform|normal|rand|isnan|isfinite|scalar_tensor|linspace|rsub|"
-     r"floor_divide|glu|prelu|log_sigmoid|new_zeros|new_ones|new_full|eye|cumprod|exp2|expm1|log2|"
-     r"log1p|log10|relu6|clip|tan)(_|$|like)", "pointwise"),
+_OPERATOR_RULES = tuple((re.compile(pattern), kind) for pattern, kind in OPERATORS)
+_KERNEL_RULES = tuple((re.compile(pattern), kind) for pattern, kind in KERNELS)
+_FUSED_ORDER = (
+    "attention", "convolution", "depthwise", "matmul", "normalisation", "pooling", "reduction", "indexing", "layout",
 )  # fmt: skip
-
-_KERNELS: tuple[tuple[str, str], ...] = (
-    (r"nchwtonhwc|nhwctonchw|nchw2nhwc|nhwc2nchw|tensortransform|batched_transpose|subtensor|padkernel|_transpose_", "layout"),
-    (r"nccl|rccl|all_?reduce|cross_device_reduce|all_?gather|reduce_?scatter", "collective"),
-    (r"flash|fmha|mha_|_attn|attention|sdpa", "attention"),
-    (r"depthwise|dgrad_dw|conv_dw", "depthwise"),
-    (r"conv|fprop|dgrad|wgrad|winograd|implicit_gemm|igemm|xdlops_fwd|im2col", "convolution"),
-    (r"gemm|gemv|cutlass|cublas|nvjet|splitk|_mm_|matmul|xmma|cijk_|wmma|dot_kernel", "matmul"),
-    (r"layer_?norm|batch_?norm|group_?norm|rms_?norm|bn_fw|bn_bw|instance_norm|welford", "normalisation"),
-    (r"softmax", "reduction"),
-    (r"pool|upsample|interpolate", "pooling"),
-    (r"multi_tensor_apply|adam|sgd", "optimizer"),
-    (r"catarray|copy|transpose|memcpy|pad|roll_|to_copy", "layout"),
-    (r"index|gather|scatter|embedding|sort|topk|nonzero|radix|scan|unique", "indexing"),
-    (r"reduce|mean|argmax|sum_|_sum|norm_", "reduction"),
-    (r"elementwise|gelu|relu|silu|sigmoid|tanh|fill|pointwise|poi_|add_|mul_|where|arange", "pointwise"),
-)  # fmt: skip
-
-_WRAPPERS = frozenset(
-    f"aten::{name}"
-    for name in [
-        "linear",
-        "conv2d",
-        "conv1d",
-        "conv3d",
-        "convolution",
-        "_convolution",
-        "conv_transpose2d",
-        "matmul",
-        "einsum",
-        "layer_norm",
-        "batch_norm",
-        "_batch_norm_impl_index",
-        "group_norm",
-        "instance_norm",
-        "softmax",
-        "log_softmax",
-        "scaled_dot_product_attention",
-        "_scaled_dot_product_attention_math",
-        "reshape",
-        "contiguous",
-        "to",
-        "_to_copy",
-        "clone",
-        "dropout",
-        "feature_dropout",
-        "relu6",
-        "flatten",
-        "adaptive_avg_pool2d",
-        "adaptive_avg_pool1d",
-        "avg_pool1d",
-        "max_pool2d",
-        "pad",
-        "constant_pad_nd",
-        "upsample_bilinear2d",
-        "upsample_nearest2d",
-        "unbind",
-        "chunk",
-        "split",
-        "narrow",
-        "t",
-        "transpose",
-        "expand",
-        "expand_as",
-        "view",
-        "select",
-        "slice",
-        "type_as",
-        "ones",
-        "zeros",
-        "ones_like",
-        "zeros_like",
-        "full",
-        "full_like",
-        "unflatten",
-        "tensor_split",
-        "movedim",
-        "tile",
-        "repeat",
-        "permute",
-        "unsqueeze",
-        "squeeze",
-        "detach",
-        "item",
-        "is_nonzero",
-        "hstack",
-        "vstack",
-        "empty_like",
-        "new_empty",
-        "new_zeros",
-        "as_strided_",
-        "concat",
-        "concatenate",
-        "meshgrid",
-        "ravel",
-        "square",
-        "clip",
-    ]
-)
-
-_OPERATOR_RULES = tuple((re.compile(pattern), kind) for pattern, kind in _OPERATORS)
-_KERNEL_RULES = tuple((re.compile(pattern), kind) for pattern, kind in _KERNELS)
+"""What names a compiled kernel of several operators: the first of these."""
+_MOMENTS = frozenset(("var_mean", "native_layer_norm", "native_group_norm", "native_batch_norm"))
+_WRITES_WHOLE = ("aten::select_backward", "aten::slice_backward", "aten::unfold_backward")
+"""The backwards of views that write a whole tensor around what they are given, so are no views themselves."""
+_UNNAMED_TRITON = re.compile(r"^triton_?_(\d+d|\d+$)")
 _ATTENTION_MODULE = re.compile(r"(^|[._])(attn|attention|selfattention|self_attn|mha|multihead\w*)($|[._\d])", re.IGNORECASE)
 
 
 def is_wrapper(op: str) -> bool:
     """Tell whether ``op`` only calls other operators, so that its own time is dispatch and not work."""
-    return op in _WRAPPERS
+    return op in WRAPPERS or WRAPPER_PATTERN.match(op) is not None
 
 
 @lru_cache(maxsize=65536)
 def operator_kind(op: str) -> str | None:
     """Return the kind of an operator by its name, None where no rule fits."""
-    short = op.split("::", 1)[1] if op.startswith(("aten::", "torchvision::", "prims::")) else op
-    short = short.removesuffix("_backward") if short.endswith("_backward") else short
+    if fused_kind(op):
+        return _compiled_kind(op)
+    if WRAPPER_PATTERN.match(op):
+        return None
+    if op in _WRITES_WHOLE:
+        return "indexing"
+    namespace, _, short = op.rpartition("::")
+    short = op if namespace.startswith(("nccl", "c10d", "symm_mem")) else short
+    short = short.removesuffix("_backward")
     return next((kind for rule, kind in _OPERATOR_RULES if rule.search(short)), None)
 
 
 @lru_cache(maxsize=65536)
-def kernel_kind(kernel: str) -> str | None:
-    """Return the kind of a GPU kernel by its own name, None where no rule fits."""
+def kernel_kind(kernel: str, *, shares: bool = False) -> str | None:
+    """Return the kind of a GPU kernel by its own name, None where no rule fits.
+
+    ``shares``: it uses shared memory. That alone tells the reductions from the pointwise kernels among Triton kernels whose
+    names carry no operator (``triton__0d1d2d``): elements that do not meet need none.
+    """
+    if fused_kind(kernel):
+        return _compiled_kind(kernel)
+    if _UNNAMED_TRITON.match(kernel):
+        return "reduction" if shares else "pointwise"
     name = kernel[:2000].lower()
     return next((kind for rule, kind in _KERNEL_RULES if rule.search(name)), None)
 
 
+def _compiled_kind(name: str) -> str:
+    """Return the kind of a kernel that Inductor made of several operators, from their names and the sort of its loop."""
+    sort, inside = fused_kind(name), fused_operators(name)
+    kinds = {operator_kind(f"aten::{op}") for op in inside}
+    if sort == "foreach":
+        return "optimizer"
+    if sort == "reduction":
+        if "normalisation" in kinds or _MOMENTS & set(inside):
+            return "normalisation"
+        return "pooling" if "pooling" in kinds else "reduction"
+    found = next((kind for kind in _FUSED_ORDER if kind in kinds), None)
+    if sort == "template":
+        return found or "matmul"
+    # the norm or reduction itself is another kernel; this one only uses its result, as it does that of a product
+    return found if found in ("pooling", "indexing") or (found == "layout" and "pointwise" not in kinds) else "pointwise"
+
+
 def is_depthwise(call: OpCall) -> bool:
     """Tell whether a convolution has one input channel per group and more than one group."""
-    image, weight = call.tensor(0), call.tensor(1)
-    if image is None or weight is None or len(weight.shape) < 4 or len(image.shape) < 3:
+    backward = "backward" in call.name
+    tensors = [t for t in call.tensors()[: 3 if backward else 2] if len(t.shape) >= 3]
+    if call.name.endswith("_backward_weight"):  # the weight is what comes out
+        tensors += call.results()[:1]
+    if len(tensors) < 2:
+        return False
+    image, weight = tensors[0], tensors[-1]
+    if len(weight.shape) < 4:
         return False
     return weight.shape[1] == 1 and weight.shape[0] > 1 and image.shape[-3] == weight.shape[0]
 
 
-def classify(op: str, kernel: str, *, category: str, depthwise: bool, in_attention: bool, module: str) -> str:
+def classify(
+    op: str, kernel: str, *, category: str, depthwise: bool, in_attention: bool, module: str, shares: bool = False
+) -> str:
     """Return the kind of one launch.
 
     The operator decides; a kernel that only rearranges data for it (NCHW to NHWC before a convolution) counts as layout.
     ``depthwise``: the convolution has one group per channel. ``in_attention``: an operator of attention encloses it.
     A softmax or a batched product in a module named after attention belongs to attention with its scores materialised.
+    ``shares``: the kernel uses shared memory.
     """
     if category in ("memcpy", "memset"):
         return "transfer"
-    own = kernel_kind(kernel) if category == "kernel" else None
+    own = kernel_kind(kernel, shares=shares) if category == "kernel" else None
     by_op = operator_kind(op) if op else None
     if own == "layout" and by_op in ("convolution", "depthwise", "matmul", "attention", "normalisation"):
         return "layout"
@@ -222,13 +141,14 @@ def classify_launches(launches: pd.DataFrame, calls: list[OpCall | None], ops: S
     """
     attention = enclosed_by(names, ops, lambda name: operator_kind(name) == "attention" or "_dot_product_" in name)
     kinds = []
-    for row in records(launches, "op", "kernel", "category", "module", "op_index"):
+    for row in records(launches, "op", "kernel", "category", "module", "op_index", "shared_bytes"):
         call = calls[row.op_index] if row.op_index >= 0 else None
         kinds.append(
             classify(
                 row.op, row.kernel, category=row.category, module=row.module,
                 depthwise=call is not None and is_depthwise(call),
                 in_attention=row.op_index >= 0 and attention[row.op_index],
+                shares=row.shared_bytes > 0,
             )
         )  # fmt: skip
     return launches.assign(kind=kinds, role=[ROLES[kind] for kind in kinds])

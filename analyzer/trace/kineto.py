@@ -53,7 +53,8 @@ class Trace:
     text. ``calls`` (CALLS): calls of the runtime and driver. ``annotations`` (SPANS): user annotations. ``frames`` (SPANS):
     nn.Module frames of the Python stack. ``counter_ranges``: what CUPTI counted per kernel, a column per metric; its durations
     are no kernel times. ``processes`` gives the process of each ``thread``. ``rank`` and ``world_size`` are None where the
-    trace does not tell. ``warnings`` says what of the file was damaged, lost or mended.
+    trace does not tell. ``warnings`` says what of the file was damaged, lost or mended; ``impossible`` names the first kernel
+    with a duration that none can have, and says how many have one.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class Trace:
     world_size: int | None = None
     event_count: int = 0
     warnings: tuple[str, ...] = ()
+    impossible: tuple[tuple[str, str], ...] = ()
 
     @property
     def kernels(self) -> pd.DataFrame:
@@ -116,6 +118,7 @@ def read_trace(path: str | Path, *, max_expansion: float = MAX_EXPANSION, ahead:
         world_size=distributed.world_size,
         event_count=columns.events,
         warnings=contents.damage.sentences(),
+        impossible=contents.damage.impossible(),
     )
 
 

@@ -21,7 +21,8 @@ AGREEMENT = 0.98
 """External ids are used where they name the same operator as containment in this share of the cases that tell."""
 
 Segments = tuple[Int64, Int64, Int64]
-LINKS = ("operator", "external id", "graph", "call", "none")
+GRAPH = "graph"
+LINKS = ("operator", "external id", GRAPH, "call", "none")
 """How a launch is attributed: to the operator around its launch call, to the one with its External id, to the launch of a
 whole graph, to a call outside any operator, or not at all."""
 

@@ -16,7 +16,7 @@ from analyzer.insight.gap import explain
 from analyzer.insight.verdict import say_pair
 from analyzer.metrics.timing import Latency, latency, ratio
 from analyzer.schema.evidence import Evidence, Quantity
-from analyzer.schema.results import Analysis, Totals, Window
+from analyzer.schema.results import Analysis, Rooflines, Totals, Window
 from analyzer.schema.run import DeviceFacts, Run
 from analyzer.schema.tables import SAMPLES, TIMINGS
 from analyzer.trace.kinds import KINDS
@@ -58,6 +58,7 @@ def analysis(label: str, kinds: dict[str, tuple[float, float, float, float]], id
         kinds=table,
         kernels=pd.DataFrame(),
         launches=pd.DataFrame(),
+        rooflines=Rooflines(pd.DataFrame(), pd.DataFrame(), pd.DataFrame()),
         limits=(),
         latency=more.get("latency"),
         timings=TIMINGS.empty(),

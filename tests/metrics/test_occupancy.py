@@ -7,7 +7,7 @@ import csv
 import numpy as np
 import pytest
 
-from analyzer.hardware.spec import sm_limits
+from analyzer.hardware.capability import sm_limits
 from analyzer.metrics.occupancy import add_occupancy, residency
 from analyzer.schema.run import DeviceFacts
 from analyzer.trace.kineto import read_trace

@@ -105,14 +105,14 @@ def test_filters(chromium: Any, reports: dict[str, Path]) -> None:
         page = opened.page
         everything = len(opened.rows())
         assert everything == 8
-        page.locator("[data-filter=text]").fill("ELEMENTWISE")
+        page.locator("[data-for=kernel-table] [data-filter=text]").fill("ELEMENTWISE")
         assert len(opened.rows()) == 2
-        page.locator("[data-filter=run]").select_option("ViT-B/16")
+        page.locator("[data-for=kernel-table] [data-filter=run]").select_option("ViT-B/16")
         assert len(opened.rows()) == 1
-        assert page.locator(".filters output").inner_text() == "1 of 8 rows"
-        page.locator("[data-filter=text]").fill("")
-        page.locator("[data-filter=run]").select_option("")
-        page.locator("[data-filter=kind]").select_option("convolution")
+        assert page.locator("[data-for=kernel-table] output").inner_text() == "1 of 8 rows"
+        page.locator("[data-for=kernel-table] [data-filter=text]").fill("")
+        page.locator("[data-for=kernel-table] [data-filter=run]").select_option("")
+        page.locator("[data-for=kernel-table] [data-filter=kind]").select_option("convolution")
         assert len(opened.rows()) == 1
 
 
@@ -124,7 +124,7 @@ def test_the_rest_is_folded(chromium: Any, tmp_path: Path) -> None:
     write_report(study((a,) * 6), out)
     with Opened(chromium, out) as opened:
         assert len(opened.rows()) == 20
-        button = opened.page.locator("[data-action=fold]")
+        button = opened.page.locator("[data-for=kernel-table] [data-action=fold]")
         button.click()
         assert len(opened.rows()) == 24
         button.click()
@@ -166,8 +166,8 @@ def test_keys(chromium: Any, reports: dict[str, Path]) -> None:
         assert page.locator("#keys").is_visible()
         page.keyboard.press("Escape")
         assert not page.locator("#keys").is_visible()
-        page.locator("[data-filter=text]").fill("jt?")
-        assert page.locator("[data-filter=text]").input_value() == "jt?"
+        page.locator("[data-for=kernel-table] [data-filter=text]").fill("jt?")
+        assert page.locator("[data-for=kernel-table] [data-filter=text]").input_value() == "jt?"
         assert page.evaluate("document.documentElement.dataset.theme") is None
 
 

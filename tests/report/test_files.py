@@ -16,6 +16,7 @@ from analyzer.analysis import analyze, study
 from analyzer.report.files import LAUNCH_COLUMNS
 from analyzer.report.render import summary, write_report
 from analyzer.schema.results import Study
+from analyzer.tasks import REPORT_FILES
 from tests.conftest import ROOT
 from tests.report.conftest import make_study
 from tests.report.synthetic import Fake, trace
@@ -57,7 +58,7 @@ def no_constants(text: str) -> object:
 
 @pytest.mark.parametrize("name", ["gpu", "cpu", "single"])
 def test_every_report_writes_all_files(reports: dict[str, Path], name: str) -> None:
-    assert {f.name for f in reports[name].iterdir()} == {"index.html", "summary.json", "kernels.csv", "launches.csv.gz"}
+    assert {f.name for f in reports[name].iterdir()} == REPORT_FILES
     found = no_constants((reports[name] / "summary.json").read_text())
     assert isinstance(found, dict)
     assert {"format_version", "headline", "reason", "not_measured", "runs", "gap", "findings", "environment"} <= set(found)
@@ -113,7 +114,7 @@ def test_a_trace_without_kernels_gives_every_file(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     write_report(study((analyze(path),)), out)
-    assert len(list(out.iterdir())) == 4
+    assert {f.name for f in out.iterdir()} == REPORT_FILES
     assert len(pd.read_csv(out / "kernels.csv")) == 0
     assert len(pd.read_csv(out / "launches.csv.gz")) == 0
     assert "nothing to show" in (out / "index.html").read_text()

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from analyzer.format import decade, digits
+from analyzer.metrics.limits import ATTAINABLE
 from analyzer.report.figures.canvas import WIDTH_IN, draw
 from analyzer.report.figures.placing import LINE_IN, Plan
 from analyzer.report.figures.theme import MARKERS, colour
@@ -83,7 +84,9 @@ def _ceilings(axes: Axes, plan: Plan, ceilings: tuple[Ceiling, ...], unit: tuple
     everyone = {run for c in ceilings for run in c.runs}
     for ceiling in ceilings:
         whose = "" if set(ceiling.runs) == everyone else f"{GLYPHS[ceiling.runs[0]]} "
-        word = "datasheet" if ceiling.evidence is Evidence.SPEC else "measured"
+        word = (
+            "measured" if ceiling.evidence is not Evidence.SPEC else "published" if ceiling.name == ATTAINABLE else "datasheet"
+        )
         if ceiling.unit == "TFLOP/s":
             y = ceiling.value * scale
             axes.plot(plan.x, (y, y), zorder=1, **_style(ceiling))
@@ -161,7 +164,7 @@ def _put(axes: Axes, plan: Plan, place: tuple[float, float], text: str, align: A
 
 
 def _name(axes: Axes, plan: Plan, mark: Mark, scale: float) -> None:
-    text = f"{mark.rank} {clean(mark.name, 30)}"
+    text = f"{mark.rank}: {clean(mark.name, 30)}"
     dx, dy = plan.beside(mark.flop_per_byte, mark.tflops * scale, text)
     axes.annotate(
         text, (mark.flop_per_byte, mark.tflops * scale), xytext=(dx * 72, dy * 72), textcoords="offset points",

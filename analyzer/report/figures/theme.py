@@ -15,6 +15,7 @@ _BASE: list[str] = list(sns.color_palette("colorblind").as_hex())
 KIND_COLOURS: dict[str, str] = {
     "attention": _BASE[0],
     "matmul": _BASE[1],
+    "moe": "#6b2f4f",
     "convolution": _BASE[2],
     "depthwise": _BASE[3],
     "normalisation": _BASE[4],

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from analyzer.metrics.limits import ATTAINABLE
 from analyzer.report.text import clean, kernel_label, operator_label
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis
@@ -65,9 +66,8 @@ def roofline(analyses: tuple[Analysis, ...]) -> Roofline:
         left_out.append((number, rest, share))
     marks.sort(key=lambda mark: -mark.share_pct)
     ranked = tuple(replace(mark, rank=place if place <= NAMED else 0) for place, mark in enumerate(marks, 1))
-    reasons = tuple(
-        dict.fromkeys(f"{a.label}: {f.figure.source}" for a in analyses for f in a.limits[:2] if f.figure.value is None)
-    )
+    floors = ((a, f.figure) for a in analyses for f in a.limits if f.name.endswith("used for floors"))
+    reasons = tuple(dict.fromkeys(f"{a.label}: {figure.source}" for a, figure in floors if figure.value is None))
     return Roofline(ranked, _ceilings(analyses), tuple(left_out), reasons)
 
 
@@ -110,22 +110,18 @@ def _mark(row: dict[Any, Any], run: int) -> Mark:
 def _ceilings(analyses: tuple[Analysis, ...]) -> tuple[Ceiling, ...]:
     """Return the ceilings of all runs, equal ones once. A datasheet figure that is itself used for floors is not repeated."""
     found: dict[tuple[str, float, str, Evidence], list[int]] = {}
+    gpus = {a.device.name for a in analyses}  # the lines of several devices leave no room for what each attains
     for number, a in enumerate(analyses):
         seen: set[tuple[float, str]] = set()
         for fact in a.limits:
             value = fact.figure.value
-            if value is None or (value, fact.figure.unit) in seen:
+            if (
+                not fact.line
+                or value is None
+                or (fact.line == ATTAINABLE and len(gpus) > 1)
+                or (value, fact.figure.unit) in seen
+            ):
                 continue
             seen.add((value, fact.figure.unit))
-            name = _CEILINGS.get(fact.name, fact.name)
-            found.setdefault((name, value, fact.figure.unit, fact.figure.evidence), []).append(number)
+            found.setdefault((fact.line, value, fact.figure.unit, fact.figure.evidence), []).append(number)
     return tuple(Ceiling(*key, tuple(runs)) for key, runs in found.items())
-
-
-_CEILINGS = {
-    "bandwidth used for floors": "memory",
-    "matrix peak used for floors": "matrix peak",
-    "DRAM bandwidth, datasheet": "memory",
-    "matrix peak, datasheet": "matrix peak",
-    "vector peak, datasheet": "vector peak",
-}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzer.format import count, fixed, percent
+from analyzer.format import count, fixed, percent, size
 from analyzer.metrics.kernels import KEY
 from analyzer.report.blocks import Block, Cell, Head, Notice, Prose, Row, Section, Table, missing, number
 from analyzer.report.marks.time import time_word
@@ -37,13 +37,21 @@ HEADS = (
         "of the bandwidth used for floors; 'cache' where memory alone could not have been so fast",
     ),
     Head("rate", "TFLOP/s", True, MODELLED, "FLOP over time; a multiply-add counts 2"),
+    Head(
+        "of its peak",
+        "%",
+        True,
+        MODELLED,
+        "of the peak of the unit and number format that the kernel used; open a row to see it",
+    ),
     Head("FLOP/byte", "", True, MODELLED, "FLOP over compulsory bytes: arithmetic intensity"),
     Head(
         "limit",
         "",
         False,
         MODELLED,
-        "the higher of the compute and the memory floor; 'neither' where it is below a third of the time",
+        "the higher of the compute and the memory floor; below a third of the time 'latency' for a GPU kernel under 5 µs or "
+        "with fewer blocks than multiprocessors, else 'neither'; 'L2' or 'cache' where DRAM alone could not have been so fast",
     ),
 )
 OCCUPANCY = Head(
@@ -113,6 +121,7 @@ def _rows(a: Analysis, several: bool, occupancy: bool, limit: int) -> list[tuple
             Cell("cache", math.inf, level) if row["from_cache"] else number(float(row["dram_gbps"]), 1, level),
             Cell("cache", math.inf, level) if row["from_cache"] else number(float(row["dram_pct_of_peak"]), 1, level),
             number(float(row["tflops"]), rate_places, level),
+            number(float(row["peak_pct"]), 1, level),
             number(float(row["flop_per_byte"]), 2, level),
             Cell(str(row["bound"]), evidence=level) if row["bound"] else missing(),
         ]
@@ -148,6 +157,14 @@ def _name(row: dict[Any, Any]) -> Cell:
     for title, key in (("shapes", "shapes"), ("module", "module"), ("type", "dtype"), ("grid", "grid"), ("block", "block")):
         if row[key]:
             detail.append((title, clean(str(row[key]), 300)))
+    if row["flop"] > 0 and row["unit"] != "core":
+        how = " (assumed: its name does not tell)" if row["unit_assumed"] else ""
+        detail.append(("computes on", f"{row['unit']} units, {row['number_format']}{how}"))
+    if float(row["bytes_high"]) > float(row["bytes_compulsory"]):
+        low, high = size(float(row["bytes_compulsory"])), size(float(row["bytes_high"]))
+        detail.append(("bytes between", f"{low} and {high}: the trace does not tell how many elements were chosen"))
+    if row["unmodelled"]:
+        detail.append(("no work model", clean(str(row["unmodelled"]), 200)))
     for title, key in (("registers", "registers"), ("shared bytes", "shared_bytes"), ("waves", "waves")):
         value = float(row[key])
         if math.isfinite(value):

@@ -7,6 +7,7 @@ from analyzer.report.blocks import Block, Cell, Figure, Head, Notice, Prose, Row
 from analyzer.report.figures.roofline import roofline as draw_roofline
 from analyzer.report.marks.roofline import NAMED, Roofline, roofline
 from analyzer.report.marks.time import time_word
+from analyzer.report.sections.rates import alerts, model_table, module_table, operator_table, unmodelled
 from analyzer.report.text import clean
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis, Study
@@ -17,12 +18,19 @@ HOW = (
     "hollow because their bytes are modelled: each tensor read or written once."
 )
 
+WORDS = {
+    "compute": "by compute", "DRAM": "by DRAM", "L2": "by the L2 (DRAM could not have been so fast)",
+    "cache": "by a cache (memory could not have been so fast)", "latency": "by latency", "neither": "by neither",
+}  # fmt: skip
+
 
 def section(study: Study) -> Section:
     """Return the roofline with what limits the kernels of each run in words."""
     data = roofline(study.analyses)
     labels = tuple(clean(a.label, 60) for a in study.analyses)
     blocks: list[Block] = [Prose(text, Evidence.MODELLED) for a in study.analyses if (text := _bounds(a))]
+    blocks += alerts(study)
+    after = [block for make in (model_table, operator_table, module_table, unmodelled) if (block := make(study))]
     if not data.marks:
         blocks.append(
             Notice(
@@ -30,12 +38,12 @@ def section(study: Study) -> Section:
                 "record_shapes=True, or with analyzer, which does."
             )
         )
-        return Section("roofline", "What limits each kernel?", "Limits", tuple(blocks))
+        return Section("roofline", "What limits each kernel?", "Limits", (*blocks, *after))
     if data.reasons:
         blocks.append(Notice(f"Without ceilings for {'; '.join(clean(reason) for reason in data.reasons)}."))
     title = "Achieved rate against arithmetic intensity"
     figure = Figure("fig4", title, HOW, draw_roofline(data, labels, title), _table(data, labels), _caption(data, labels))
-    return Section("roofline", "What limits each kernel?", "Limits", (*blocks, figure))
+    return Section("roofline", "What limits each kernel?", "Limits", (*blocks, figure, *after))
 
 
 def _bounds(a: Analysis) -> str:
@@ -45,14 +53,14 @@ def _bounds(a: Analysis) -> str:
     if known.empty or not total:
         return ""
     shares = known.groupby("bound")["time_us"].sum() / total * 100
-    words = {"compute": "by compute", "memory": "by memory", "neither": "by neither"}
-    named = [f"{percent(float(shares[name]))} {text}" for name, text in words.items() if name in shares]
+    named = [f"{percent(float(shares[name]))} {text}" for name, text in WORDS.items() if name in shares]
     named[0] = named[0].replace(" by", f" of the {time_word(a)} is limited by", 1)
     rest = 100 - float(shares.sum())
     tail = f"; {percent(rest)} has no floor" if rest >= 0.1 else ""
     return (
         f"{clean(a.label, 60)}: {', '.join(named)}{tail}. The higher floor names the limit, if it is at least a "
-        "third of the time."
+        "third of the time. Below that a GPU kernel which is short, or leaves multiprocessors without a block, is limited by "
+        "latency."
     )
 
 

@@ -1,0 +1,104 @@
+"""Rates, shares of the peaks and bounds of anything that launches add up to: a kernel, an operator, a module, the model."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from analyzer.metrics.attribution import MODELLED, counted
+from analyzer.metrics.limits import Limits
+from analyzer.metrics.memory import name_bounds
+from analyzer.schema.evidence import Evidence
+from analyzer.schema.results import Rooflines
+
+GROUP_COLUMNS = (
+    "name", "kind", "calls", "time_us", "share_pct", "modelled_pct", "flop", "bytes_compulsory", "bytes_compulsory_high",
+    "tflops", "gbps", "flop_per_byte", "peak_pct", "dram_pct_of_peak", "floor_us", "floor_pct", "bound", "evidence",
+)  # fmt: skip
+"""Columns of a roofline table. ``flop`` and ``bytes_*`` are totals; rates and shares are of the time that has a work model.
+``kind`` and ``bound`` are those of most of the time."""
+
+_SUMS = ("flop", "bytes_compulsory", "bytes_high", "floor_us", "floor_compute_us", "floor_memory_us")
+
+
+def add_rates(rows: pd.DataFrame, limits: Limits) -> pd.DataFrame:
+    """Return ``rows`` with ``gbps, dram_pct_of_peak, tflops, peak_pct, flop_per_byte, from_cache``.
+
+    Columns read: ``time_us`` (of what has a model), ``flop, bytes_compulsory`` and the three floors, all sums. ``peak_pct`` is
+    of the peaks of the units and number formats that really ran, weighted by work; what a Winograd kernel saves is taken off.
+    ``dram_pct_of_peak`` is empty where the bytes must have come from a cache (``from_cache``).
+    """
+    time = rows["time_us"].where(rows["time_us"] > 0)
+    gbps, tflops = rows["bytes_compulsory"] / time / 1e3, rows["flop"] / time / 1e6
+    roof = limits.bandwidth.value if limits.bandwidth else np.nan
+    from_cache = gbps > roof
+    return rows.assign(
+        gbps=gbps,
+        dram_pct_of_peak=(100 * gbps / roof).where(~from_cache),
+        from_cache=from_cache,
+        tflops=tflops,
+        peak_pct=(100 * rows["floor_compute_us"] / time).where(rows["flop"] > 0),
+        flop_per_byte=rows["flop"] / rows["bytes_compulsory"].where(rows["bytes_compulsory"] > 0),
+    )
+
+
+def rooflines(launches: pd.DataFrame, limits: Limits) -> Rooflines:
+    """Return the roofline per operator, per module and of the whole model, each with GROUP_COLUMNS, longest first."""
+    rows = launches[launches["category"].isin(("kernel", "operator"))]
+    rows = rows.assign(
+        bound=name_bounds(rows.assign(time_us=rows["dur_ns"] / 1e3, calls=1), on_gpu=limits.device.type == "cuda")
+    )
+    patterns = {name: module_pattern(name) for name in rows["module"].unique()}
+    return Rooflines(
+        operators=_grouped(rows, rows["op"], limits),
+        modules=_grouped(rows, rows["module"].map(patterns), limits),
+        model=_grouped(rows, pd.Series("model", index=rows.index), limits),
+    )
+
+
+def module_pattern(name: str) -> str:
+    """Return the module's name with its numbers as ``*``: ``blocks.3.attn.qkv`` is one of ``blocks.*.attn.qkv``."""
+    return re.sub(r"(?<![A-Za-z])\d+", "*", name)
+
+
+def _grouped(rows: pd.DataFrame, names: pd.Series[str], limits: Limits) -> pd.DataFrame:
+    time = rows["dur_ns"] / 1e3
+    modelled = rows["basis"].isin(MODELLED)
+    work = counted(rows)
+    frame = pd.DataFrame(
+        {
+            "name": names,
+            "kind": rows["kind"],
+            "bound": rows["bound"],
+            "calls": 1,
+            "whole_us": time,
+            "time_us": time.where(modelled, 0.0),
+        }
+    )
+    for column in _SUMS:
+        frame[column] = rows[column].where(work)
+    summed = frame.groupby("name", sort=False).agg(
+        {"calls": "sum", "whole_us": "sum", "time_us": "sum", **dict.fromkeys(_SUMS, _sum_known)}
+    )
+    if frame.empty:
+        return pd.DataFrame(columns=list(GROUP_COLUMNS))
+    for column in ("kind", "bound"):  # of which most of its time is
+        times = frame.groupby(["name", column], sort=False)["whole_us"].sum()
+        summed[column] = times.loc[times.groupby(level=0).idxmax()].reset_index(level=1)[column]
+    out = add_rates(summed.reset_index(), limits)
+    total = out["whole_us"].sum()
+    out = out.assign(
+        share_pct=100 * out["whole_us"] / total if total > 0 else 0.0,
+        modelled_pct=100 * out["time_us"] / out["whole_us"].where(out["whole_us"] > 0),
+        floor_pct=100 * out["floor_us"] / out["time_us"].where(out["time_us"] > 0),
+        bytes_compulsory_high=out["bytes_high"],
+        evidence=np.where(out["flop"].notna(), Evidence.MODELLED.value, Evidence.MEASURED.value),
+    )
+    out = out.drop(columns="time_us").rename(columns={"whole_us": "time_us"})
+    return out.sort_values("time_us", ascending=False, kind="stable", ignore_index=True)[list(GROUP_COLUMNS)]
+
+
+def _sum_known(values: pd.Series[float]) -> float:
+    return float(values.sum(min_count=1))
