@@ -8,7 +8,7 @@ import pandas as pd
 from analyzer.metrics.attribution import counted
 from analyzer.metrics.limits import Limits
 from analyzer.metrics.memory import name_bounds
-from analyzer.metrics.roofline import add_rates, module_pattern
+from analyzer.metrics.roofline import SUMS, add_rates, module_pattern
 from analyzer.schema.evidence import Evidence
 
 KEY = ["kernel", "kind", "role", "op", "shapes", "dtype", "grid", "block", "registers", "shared_bytes"]
@@ -29,6 +29,12 @@ EXTRA = (
 )  # fmt: skip
 """Further columns for the page."""
 
+_FIRST = (
+    "basis", "unmodelled", "blocks_per_sm", "unit", "number_format", "unit_assumed", "saving", "occupancy_theoretical_pct",
+    "occupancy_pct", "occupancy_kineto_pct", "occupancy_limit", "waves", "tail_efficiency_pct",
+)  # fmt: skip
+"""What all launches of a row have in common."""
+
 
 def group_kernels(launches: pd.DataFrame, run: str, limits: Limits) -> pd.DataFrame:
     """Return the rows of ``kernels.csv``, longest first, with the columns of EXTRA beside them.
@@ -42,25 +48,8 @@ def group_kernels(launches: pd.DataFrame, run: str, limits: Limits) -> pd.DataFr
     for column in ("flop", "bytes_compulsory", "bytes_high"):
         frame[column] = frame[column].where(counted(rows))
     grouped = frame.groupby(KEY, dropna=False, sort=False)
-    summed = grouped.agg(
-        module=("module", _module_pattern),
-        calls=("calls", "sum"),
-        time_us=("time_us", "sum"),
-        flop=("flop", _sum_known),
-        bytes_compulsory=("bytes_compulsory", _sum_known),
-        bytes_high=("bytes_high", _sum_known),
-        floor_us=("floor_us", _sum_known),
-        floor_compute_us=("floor_compute_us", _sum_known),
-        floor_memory_us=("floor_memory_us", _sum_known),
-        **{
-            name: (name, "first")
-            for name in (
-                "basis", "unmodelled", "blocks_per_sm", "unit", "number_format", "unit_assumed", "saving",
-                "occupancy_theoretical_pct",
-                "occupancy_pct", "occupancy_kineto_pct", "occupancy_limit", "waves", "tail_efficiency_pct",
-            )
-        },
-    ).reset_index()  # fmt: skip
+    parts = [grouped[list(SUMS)].sum(min_count=1), grouped[["calls", "time_us"]].sum(), grouped[list(_FIRST)].first()]
+    summed = pd.concat([*parts, grouped["module"].agg(_module_pattern)], axis=1).reset_index()
     out = _rates(summed.assign(run=run), limits)
     out = out.sort_values("time_us", ascending=False, kind="stable", ignore_index=True)
     for column in COLUMNS:
@@ -76,10 +65,6 @@ def _module_pattern(modules: pd.Series[str]) -> str:
         return names[0]
     patterns = sorted({module_pattern(name) for name in names})
     return ", ".join(patterns[:3]) + (f" and {len(patterns) - 3} more" if len(patterns) > 3 else "")
-
-
-def _sum_known(values: pd.Series[float]) -> float:
-    return float(values.sum(min_count=1))
 
 
 def _rates(frame: pd.DataFrame, limits: Limits) -> pd.DataFrame:

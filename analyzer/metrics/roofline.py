@@ -20,7 +20,8 @@ GROUP_COLUMNS = (
 """Columns of a roofline table. ``flop`` and ``bytes_*`` are totals; rates and shares are of the time that has a work model.
 ``kind`` and ``bound`` are those of most of the time."""
 
-_SUMS = ("flop", "bytes_compulsory", "bytes_high", "floor_us", "floor_compute_us", "floor_memory_us")
+SUMS = ("flop", "bytes_compulsory", "bytes_high", "floor_us", "floor_compute_us", "floor_memory_us")
+"""What adds up over launches, and stays unknown where it is unknown for all of them."""
 
 
 def add_rates(rows: pd.DataFrame, limits: Limits) -> pd.DataFrame:
@@ -77,13 +78,12 @@ def _grouped(rows: pd.DataFrame, names: pd.Series[str], limits: Limits) -> pd.Da
             "time_us": time.where(modelled, 0.0),
         }
     )
-    for column in _SUMS:
+    for column in SUMS:
         frame[column] = rows[column].where(work)
-    summed = frame.groupby("name", sort=False).agg(
-        {"calls": "sum", "whole_us": "sum", "time_us": "sum", **dict.fromkeys(_SUMS, _sum_known)}
-    )
     if frame.empty:
         return pd.DataFrame(columns=list(GROUP_COLUMNS))
+    groups = frame.groupby("name", sort=False)
+    summed = pd.concat([groups[["calls", "whole_us", "time_us"]].sum(), groups[list(SUMS)].sum(min_count=1)], axis=1)
     for column in ("kind", "bound"):  # of which most of its time is
         times = frame.groupby(["name", column], sort=False)["whole_us"].sum()
         summed[column] = times.loc[times.groupby(level=0).idxmax()].reset_index(level=1)[column]
@@ -98,7 +98,3 @@ def _grouped(rows: pd.DataFrame, names: pd.Series[str], limits: Limits) -> pd.Da
     )
     out = out.drop(columns="time_us").rename(columns={"whole_us": "time_us"})
     return out.sort_values("time_us", ascending=False, kind="stable", ignore_index=True)[list(GROUP_COLUMNS)]
-
-
-def _sum_known(values: pd.Series[float]) -> float:
-    return float(values.sum(min_count=1))
