@@ -32,8 +32,8 @@ NO_ELEMENT_TYPE = "the trace does not say of which type the elements of the list
 def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, names: list[str]) -> pd.DataFrame:
     """Return ``launches`` with their work: FLOP and bytes, whose operator it is and what it rests on.
 
-    Columns added: ``owner`` (the operator that has the work, -1 without), ``flop, bytes_compulsory, bytes_high, basis,
-    unmodelled, shapes, dtype``.
+    Columns added: ``owner`` (the operator that has the work, -1 without) and its name ``owner_op``; ``flop, bytes_compulsory,
+    bytes_high, basis, unmodelled, shapes, dtype``.
 
     Approximation: several launches that do the work of one operator share it in proportion to their durations.
 
@@ -54,6 +54,7 @@ def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, nam
     outside = np.where(launches["link"].eq(GRAPH), IN_A_GRAPH, NO_OPERATOR)
     return launches.assign(
         owner=owner,
+        owner_op=np.where(owner >= 0, np.array(names or [""], object)[owner], launches["op"].to_numpy(object)),
         flop=np.array([w.flop if w else np.nan for w in found], np.float64) * share,
         bytes_compulsory=np.array([w.bytes if w else np.nan for w in found], np.float64) * share,
         bytes_high=np.array([_high(w) for w in found], np.float64) * share,

@@ -46,14 +46,17 @@ def add_rates(rows: pd.DataFrame, limits: Limits) -> pd.DataFrame:
 
 
 def rooflines(launches: pd.DataFrame, limits: Limits) -> Rooflines:
-    """Return the roofline per operator, per module and of the whole model, each with GROUP_COLUMNS, longest first."""
+    """Return the roofline per operator, per module and of the whole model, each with GROUP_COLUMNS, longest first.
+
+    A launch counts for the operator that has its work: the bias copy inside ``addmm`` for ``addmm``.
+    """
     rows = launches[launches["category"].isin(("kernel", "operator"))]
     rows = rows.assign(
         bound=name_bounds(rows.assign(time_us=rows["dur_ns"] / 1e3, calls=1), on_gpu=limits.device.type == "cuda")
     )
     patterns = {name: module_pattern(name) for name in rows["module"].unique()}
     return Rooflines(
-        operators=_grouped(rows, rows["op"], limits),
+        operators=_grouped(rows, rows["owner_op"], limits),
         modules=_grouped(rows, rows["module"].map(patterns), limits),
         model=_grouped(rows, pd.Series("model", index=rows.index), limits),
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib import pyplot
 
 from analyzer.report.figures.theme import KIND_COLOURS
 from analyzer.report.marks.gap import MAX_STEPS, UNEXPLAINED, steps
-from analyzer.report.marks.roofline import MAX_MARKS, NAMED, roofline
+from analyzer.report.marks.roofline import MAX_MARKS, NAMED, _in_sight, roofline
 from analyzer.report.marks.steady import MAX_POINTS, telemetry, thin
 from analyzer.report.marks.time import IDLE, _lane, stacks, timeline
 from analyzer.report.marks.time import MAX_MARKS as MAX_SPANS
@@ -85,6 +87,16 @@ def test_roofline_keeps_the_work(gpu_pair: Study) -> None:
         assert flop == pytest.approx(float(counted["flop"].sum()))
     memory = [(c.name, c.value) for c in found.ceilings if c.unit == "GB/s"]
     assert memory == [("DRAM", 3350), ("DRAM attainable", 3000)]
+
+
+def test_marks_that_take_no_time_do_not_stretch_the_axes(gpu_pair: Study) -> None:
+    mark = roofline(gpu_pair.analyses).marks[0]
+    tiny = replace(mark, share_pct=0.01, tflops=mark.tflops / 1e6)
+    near = replace(mark, share_pct=0.01, tflops=mark.tflops / 5)
+    slow = replace(mark, share_pct=3.0, tflops=mark.tflops / 4)
+    assert _in_sight([mark, tiny, near, slow]) == [mark, near, slow]
+    assert _in_sight([tiny]) == [tiny]
+    assert _in_sight([]) == []
 
 
 def test_thinning_keeps_the_extremes() -> None:

@@ -14,6 +14,8 @@ from analyzer.schema.results import Analysis
 
 MAX_MARKS = 60
 NAMED = 6
+MATTERS_PCT = 0.1
+STRETCH = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,17 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True)
 class Roofline:
-    """Everything figure 4 shows. ``left_out_pct``: share of each run's kernel time that has no FLOP."""
+    """Everything figure 4 shows.
+
+    ``left_out``: run, rows and share of its kernel time that have no FLOP. ``outside``: marks far below all that matter,
+    which are counted and not drawn.
+    """
 
     marks: tuple[Mark, ...]
     ceilings: tuple[Ceiling, ...]
     left_out: tuple[tuple[int, int, float], ...]
     reasons: tuple[str, ...]
+    outside: int = 0
 
 
 def roofline(analyses: tuple[Analysis, ...]) -> Roofline:
@@ -64,11 +71,21 @@ def roofline(analyses: tuple[Analysis, ...]) -> Roofline:
         total = float(a.kernels["time_us"].sum())
         share = 100.0 * (1 - float(counted["time_us"].sum()) / total) if total else 0.0
         left_out.append((number, rest, share))
+    found = len(marks)
+    marks = _in_sight(marks)
     marks.sort(key=lambda mark: -mark.share_pct)
     ranked = tuple(replace(mark, rank=place if place <= NAMED else 0) for place, mark in enumerate(marks, 1))
     floors = ((a, f.figure) for a in analyses for f in a.limits if f.name.endswith("used for floors"))
     reasons = tuple(dict.fromkeys(f"{a.label}: {figure.source}" for a, figure in floors if figure.value is None))
-    return Roofline(ranked, _ceilings(analyses), tuple(left_out), reasons)
+    return Roofline(ranked, _ceilings(analyses), tuple(left_out), reasons, found - len(marks))
+
+
+def _in_sight(marks: list[Mark]) -> list[Mark]:
+    """Return the marks without those that take no time to speak of and would stretch an axis by decades."""
+    matter = [mark for mark in marks if mark.share_pct >= MATTERS_PCT] or marks
+    slowest = min((mark.tflops for mark in matter), default=0.0) / STRETCH
+    thinnest = min((mark.flop_per_byte for mark in matter), default=0.0) / STRETCH
+    return [mark for mark in marks if mark in matter or (mark.tflops >= slowest and mark.flop_per_byte >= thinnest)]
 
 
 def _marks(kernels: pd.DataFrame, run: int, limit: int) -> list[Mark]:

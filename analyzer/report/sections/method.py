@@ -10,6 +10,7 @@ from importlib.resources.abc import Traversable
 from analyzer.format import count, digits, quantity
 from analyzer.report.blocks import Block, Cell, Folded, Head, Listing, Notice, Row, Section, Table, badge, number
 from analyzer.report.facts import environment
+from analyzer.report.sections import rates
 from analyzer.report.sections.kernels import HEADS, OCCUPANCY
 from analyzer.report.text import clean
 from analyzer.schema.results import Analysis, Study
@@ -23,7 +24,21 @@ FORMULAS = (
     ("ratio", "median of the first run over median of the second; interval from both bootstraps"),
     ("time by kind", "a moment in which k kernels run gives each of them 1/k of it, so the kinds add up to the busy time"),
     ("idle", "the stretches of the window that no kernel, copy or fill (on a CPU: no operator that does work) covers"),
-    ("floor", "max(FLOP / peak, compulsory bytes / bandwidth), with the limits of the device in the table above"),
+    (
+        "floor",
+        "max(FLOP / peak, compulsory bytes / bandwidth), with the peak of the unit (tensor cores or the lanes beside them) "
+        "and the number format that each kernel used, and the limits of the device in the table above",
+    ),
+    (
+        "limit",
+        "the higher floor where it is a third of the time or more, L2 or cache where DRAM could not have been so fast; else "
+        "latency for a GPU kernel under 5 µs or with fewer blocks than multiprocessors",
+    ),
+    (
+        "impossible",
+        "above the datasheet's peak at boost clock, above what DRAM and a full L2 deliver or the multiprocessors take in, or "
+        "kernels of one stream at the same time: a card, and no figure",
+    ),
     ("above the floor", "time minus floor, for kernels that have one"),
     (
         "gap",
@@ -35,6 +50,7 @@ FORMULAS = (
         "each input read once and each output written once, at the element size; real traffic is this or more",
     ),
     ("arithmetic intensity", "FLOP / compulsory bytes"),
+    ("waves", "blocks / (resident blocks per multiprocessor × multiprocessors); tail efficiency is waves / waves rounded up"),
     ("occupancy", "min(resident blocks, blocks / multiprocessors) × threads per block / most threads per multiprocessor"),
 )
 
@@ -193,11 +209,15 @@ def _reproduce(study: Study) -> Listing:
 def _glossary() -> tuple[Table, ...]:
     heads = (Head("column"), Head("unit"), Head("evidence"), Head("meaning"))
     tables = []
-    shown = tuple(
-        Row((Cell(h.text), Cell(h.unit or "–"), badge(h.evidence) if h.evidence else Cell("–"), Cell(h.meaning)))
-        for h in (*HEADS, OCCUPANCY)
-    )
-    tables.append(Table("glossary-kernels", "The kernel table", heads, shown))
+    for name, caption, columns in (
+        ("kernels", "The kernel table", (*HEADS, OCCUPANCY)),
+        ("rates", "The tables by operator and by module", rates.HEADS),
+    ):
+        shown = tuple(
+            Row((Cell(h.text), Cell(h.unit or "–"), badge(h.evidence) if h.evidence else Cell("–"), Cell(h.meaning)))
+            for h in columns
+        )
+        tables.append(Table(f"glossary-{name}", caption, heads, shown))
     for table in (TIMINGS, SAMPLES, LAUNCHES):
         rows = tuple(Row((Cell(c.name), Cell(c.unit or "–"), badge(c.evidence), Cell(c.meaning))) for c in table.columns)
         tables.append(Table(f"glossary-{table.name}", f"Table {table.name}", heads, rows))

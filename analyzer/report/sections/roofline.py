@@ -74,6 +74,9 @@ def _caption(data: Roofline, labels: tuple[str, ...]) -> str:
     above = sum(1 for m in data.marks if _above_memory(data, m.run, m.flop_per_byte, m.tflops))
     lie = "mark lies above its" if above == 1 else "marks lie above their"
     note = f" {count(above)} {lie} memory line: the bytes came from a cache, or the measured line is too low." if above else ""
+    if data.outside:
+        few = "mark lies" if data.outside == 1 else "marks lie"
+        note += f" {count(data.outside)} {few} too far below to be drawn, each under 0.1 % of its run's time."
     named = f"The {min(NAMED, len(data.marks))} largest are named; numbers refer to the table."
     return f"Left out, because they have no FLOP: {'; '.join(parts)}.{note} {named}"
 
