@@ -207,9 +207,8 @@ class Columns:
         missing = np.fromiter((e.dur is None for e in events), bool, len(events))
         for what, wrong in (("no_duration", missing), ("negative", length < 0)):
             if wrong.any():
-                self._damage.add(what, int(wrong.sum()))
-                if table == "device":
-                    self._damage.blame(what, int(wrong.sum()), events[int(np.argmax(wrong))].name)
+                on_device = events[int(np.argmax(wrong))].name if table == "device" else None
+                self._damage.add(what, int(wrong.sum()), on_device)
         self._put(table, "start_ns", start)
         self._put(table, "end_ns", start + np.maximum(length, 0))
         self._put_text(table, "name", [e.name for e in events])
@@ -348,10 +347,7 @@ class Columns:
             self._chunks.setdefault(key, []).extend(renamed)
         self._metrics.extend(other._metrics)
         self.events += other.events
-        for what, count in other._damage.counts.items():
-            self._damage.add(what, count)
-        for what, (count, first) in other._damage.device.items():
-            self._damage.blame(what, count, first)
+        self._damage.take(other._damage)
 
     def thread(self, event: Event) -> int:
         """Return the number of the thread (or stream) of ``event``."""

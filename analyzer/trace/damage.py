@@ -17,23 +17,32 @@ _SENTENCES = {
 
 
 class Damage:
-    """Counts of what was lost or mended in one file. ``device`` has those on the device, each with the name of the first."""
+    """Counts of what was lost or mended in one file; those on the device apart as well, with the name of the first."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.device: dict[str, tuple[int, str]] = {}
+        self._on_device: dict[str, tuple[int, str]] = {}
         self._end: list[str] = []
 
-    def add(self, what: str, count: int = 1) -> None:
-        """Count ``count`` cases of ``what``, a key of the sentences above."""
+    def add(self, what: str, count: int = 1, on_device: str | None = None) -> None:
+        """Count ``count`` cases of ``what``, a key of the sentences above.
+
+        ``on_device``: they are kernels, copies or fills, and this is the name of the first.
+        """
         if what not in _SENTENCES:
             raise KeyError(what)
         self.counts[what] += count
+        if on_device is not None:
+            known, first = self._on_device.get(what, (0, on_device))
+            self._on_device[what] = known + count, first
 
-    def blame(self, what: str, count: int, first: str) -> None:
-        """Note that ``count`` of the cases of ``what`` are kernels, copies or fills, and the name of the first."""
-        known, name = self.device.get(what, (0, first))
-        self.device[what] = known + count, name
+    def take(self, other: Damage) -> None:
+        """Count what ``other`` found in its part of the same file."""
+        for what, count in other.counts.items():
+            on_device, first = other._on_device.get(what, (0, ""))
+            self.add(what, count - on_device)
+            if on_device:
+                self.add(what, on_device, first)
 
     def cut_off(self, what: str) -> None:
         """Note that the file ends too early or holds more than one document, and how that shows."""
@@ -46,4 +55,6 @@ class Damage:
 
     def impossible(self) -> tuple[tuple[str, str], ...]:
         """Return what no device can have done: the name of the first kernel, and what is wrong with how many."""
-        return tuple((name, f"on the device: {_SENTENCES[key].format(n=count)}") for key, (count, name) in self.device.items())
+        return tuple(
+            (name, f"on the device: {_SENTENCES[key].format(n=count)}") for key, (count, name) in self._on_device.items()
+        )
