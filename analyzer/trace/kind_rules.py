@@ -26,7 +26,7 @@ OPERATORS: tuple[tuple[str, str], ...] = (
     (r"(layer|batch|group|instance|rms|local_response)_?norm|^_fused_rms", "normalisation"),
     (r"softmax", "reduction"),
     (r"pool|upsample|interpolate|grid_sampler|roi_align|^nms$", "pooling"),
-    (r"^_?(copy|clone|contiguous|to_copy|to|cat|stack|pad|constant_pad_nd|reflection_pad[123]d|replication_pad[123]d|roll|flip|"
+    (r"^_?(copy|clone|to_copy|cat|stack|pad|constant_pad_nd|reflection_pad[123]d|replication_pad[123]d|roll|flip|"
      r"repeat|repeat_interleave|(pixel|channel)_(un)?shuffle|im2col|col2im|unfold_copy|reshape_copy|hstack|vstack|"
      r"to_mkldnn|to_dense|mkldnn_reorder_conv[23]d_weight|permute_copy|view_copy|split_with_sizes_copy|split_copy|rot90|"
      r"nchw_to_nhwc|nhwc_to_nchw|pad_enum|pad_circular|nested_\w+|chunk_cat|pin_memory|tile|"
@@ -40,7 +40,8 @@ OPERATORS: tuple[tuple[str, str], ...] = (
      r"pdist|euclidean_dist|median|nansum|nanmean|nanmedian|logcumsumexp|cummax|cummin|cumprod|mode|histogram|"
      r"soft_margin_loss|trace|trapz|equal|allclose)(_|$)", "reduction"),
     (r"^(view|reshape|_reshape_alias|t|transpose|permute|expand|expand_as|as_strided|as_strided_|unsqueeze|squeeze|select|"
-     r"slice|narrow|split|chunk|unbind|flatten|unflatten|detach|alias|resolve_conj|resolve_neg|empty|empty_like|"
+     r"slice|narrow|split|chunk|unbind|flatten|unflatten|reshape_as|view_as|_nnpack_available|detach|alias|resolve_conj|"
+     r"resolve_neg|to|contiguous|empty|empty_like|"
      r"empty_strided|resize_|set_|movedim|unfold|dropout|feature_dropout|lift_fresh|result_type|item|"
      r"_local_scalar_dense|numpy_T|real|is_nonzero|_unsafe_view|new_empty|size|stride|new_empty_strided|split_with_sizes)_?$",
      "view"),
