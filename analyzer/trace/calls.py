@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from functools import lru_cache
 from pathlib import Path
@@ -59,6 +60,11 @@ def _arg(i: int, shapes: list[Any], kinds: list[Any], strides: list[Any], values
     return _value(values[i]) if i < len(values) else None
 
 
+# Python's words, and the bare point behind a whole number: "[True, False]", "1."
+_WORDS = re.compile(r"\b(?:True|False|None)\b|(?<=\d)\.(?!\d)")
+_JSON = {"True": "true", "False": "false", "None": "null", ".": ".0"}
+
+
 def _is_ints(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v < _MAX_DIM for v in value)
 
@@ -67,13 +73,10 @@ def _value(text: Any) -> Value:
     """Return what a concrete input says: ``"[16, 16]"``, ``"False"``, ``"1e-05"`` or nothing."""
     if not isinstance(text, str) or not text or len(text) > 4096:
         return None
-    if text in ("True", "False"):
-        return text == "True"
     try:
-        found = json.loads(text)
+        return _tuples(json.loads(_WORDS.sub(lambda word: _JSON[word[0]], text)))
     except (ValueError, RecursionError):
         return text
-    return _tuples(found)
 
 
 def _tuples(found: Any) -> Value:

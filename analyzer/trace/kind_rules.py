@@ -90,7 +90,7 @@ _CALLERS = (
     "upsample_nearest2d unbind chunk split narrow t transpose expand expand_as view select slice type_as ones zeros "
     "ones_like zeros_like full full_like unflatten tensor_split movedim tile repeat permute unsqueeze squeeze "
     "detach item is_nonzero hstack vstack empty_like new_empty new_zeros as_strided_ concat concatenate meshgrid "
-    "ravel square clip "
+    "ravel square clip cross_entropy_loss nll_loss nll_loss_nd nll_loss2d embedding_bag "
 )
 WRAPPERS = frozenset(f"aten::{name}" for name in _CALLERS.split())
 

@@ -42,9 +42,14 @@ _UNNAMED_TRITON = re.compile(r"^triton_?_(\d+d|\d+$)")
 _ATTENTION_MODULE = re.compile(r"(^|[._])(attn|attention|selfattention|self_attn|mha|multihead\w*)($|[._\d])", re.IGNORECASE)
 
 
+def is_bracket(op: str) -> bool:
+    """Tell whether ``op`` is one of autograd's brackets around operators, which do nothing themselves even when empty."""
+    return WRAPPER_PATTERN.match(op) is not None
+
+
 def is_wrapper(op: str) -> bool:
     """Tell whether ``op`` only calls other operators, so that its own time is dispatch and not work."""
-    return op in WRAPPERS or WRAPPER_PATTERN.match(op) is not None
+    return op in WRAPPERS or is_bracket(op)
 
 
 @lru_cache(maxsize=65536)
@@ -52,7 +57,7 @@ def operator_kind(op: str) -> str | None:
     """Return the kind of an operator by its name, None where no rule fits."""
     if fused_kind(op):
         return _compiled_kind(op)
-    if WRAPPER_PATTERN.match(op):
+    if is_bracket(op):
         return None
     if op in _WRITES_WHOLE:
         return "indexing"

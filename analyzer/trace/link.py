@@ -10,7 +10,7 @@ import pandas as pd
 
 from analyzer.schema.settings import Selection
 from analyzer.schema.tables import LAUNCHES
-from analyzer.trace.kinds import is_wrapper
+from analyzer.trace.kinds import is_bracket, is_wrapper
 from analyzer.trace.kineto import Trace
 from analyzer.trace.launching import find_launches, has_launch, synchronising_calls
 from analyzer.trace.ranks import rank_of_threads
@@ -205,8 +205,10 @@ def _link_operators(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stret
 def _wrappers(frame: pd.DataFrame, ops: Spans) -> npt.NDArray[np.bool_]:
     """Tell which operators only call others."""
     names = frame["name"].cat
-    known = np.array([is_wrapper(name) for name in names.categories], bool)
-    return ops.has_children() & (known[names.codes.to_numpy()] if len(known) else False)
+    if not len(names.categories):
+        return np.zeros(len(frame), bool)
+    brackets, known = (np.array([tell(n) for n in names.categories], bool)[names.codes] for tell in (is_bracket, is_wrapper))
+    return brackets | (ops.has_children() & known)
 
 
 def _select(linked: Linked, trace: Trace, selection: Selection) -> Linked:

@@ -76,3 +76,17 @@ def test_damaged_operator_files(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(gzip.compress(content))
     with pytest.raises(TraceError):
         read_calls(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[True, True, False]", (True, True, False)), ("True", True), ("1.", 1.0), ("0.", 0.0), ("[0.5, 2.]", (0.5, 2.0)),
+        ("[1, -1]", (1, -1)), ("1.0000000000000001e-05", 1e-05), ("none", "none"), ("bhqk,bhkd->bhqd", "bhqk,bhkd->bhqd"),
+        ("[None, 3]", (None, 3)), ("1.e", "1.e"),
+    ],
+)  # fmt: skip
+def test_concrete_arguments_as_kineto_writes_them(text: str, value: object) -> None:
+    call = parse_call("aten::x", "[[]]", '["ScalarList"]', "", json.dumps([text]))
+    assert call is not None
+    assert call.inputs == (value,)
