@@ -207,8 +207,10 @@ def _wrappers(frame: pd.DataFrame, ops: Spans) -> npt.NDArray[np.bool_]:
     names = frame["name"].cat
     if not len(names.categories):
         return np.zeros(len(frame), bool)
-    brackets, known = (np.array([tell(n) for n in names.categories], bool)[names.codes] for tell in (is_bracket, is_wrapper))
-    return brackets | (ops.has_children() & known)
+    bracket = np.array([is_bracket(name) for name in names.categories], bool)
+    caller = np.array([is_wrapper(name) for name in names.categories], bool)
+    codes = names.codes.to_numpy()
+    return np.asarray(bracket[codes] | (caller[codes] & ops.has_children()), bool)
 
 
 def _select(linked: Linked, trace: Trace, selection: Selection) -> Linked:

@@ -346,7 +346,7 @@ def test_other_operators_need_no_recorded_output(name: str) -> None:
     _check(recorded(OTHERS[name]))
 
 
-@pytest.mark.parametrize(("optimizer", "way"), product(["SGD", "Adam", "AdamW"], ["foreach", "fused", "single"]))
+@pytest.mark.parametrize(("optimizer", "way"), [*product(["SGD", "Adam", "AdamW"], ["foreach", "fused", "single"])])
 def test_optimizer_steps_have_formulas(optimizer: str, way: str) -> None:
     weights = [_f(3, 4, grad=True), _f(5, grad=True)]
     extra = {"momentum": 0.9} if optimizer == "SGD" else {}
