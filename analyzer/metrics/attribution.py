@@ -20,13 +20,13 @@ _DELEGATES = frozenset(
 """Operators that hand their work to others with formulas of their own: the math path of attention runs products and a softmax
 with materialised scores, whose bytes are what a reader wants to see; a backward convolution its two halves."""
 
-IN_A_GRAPH = "replayed from a CUDA graph, where the trace has no operators"
+IN_A_GRAPH = "replayed from a CUDA graph, without operators"
 NO_OPERATOR = "launched outside every operator"
-NO_SHAPES = "the trace has no shapes for it (record_shapes=True records them)"
+NO_SHAPES = "no shapes in the trace"
 NO_FORMULA = "no formula for this operator"
-NO_ARGUMENTS = "the formula needs arguments or shapes that the trace does not have"
-IMPOSSIBLE = "the formula gives more than the device can do, so it, the shapes or the times are wrong"
-NO_ELEMENT_TYPE = "the trace does not say of which type the elements of the list are"
+NO_ARGUMENTS = "an argument or a shape is not in the trace"
+IMPOSSIBLE = "its figures exceed what the device can do"
+NO_ELEMENT_TYPE = "the element type of its list is not in the trace"
 
 
 def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, names: list[str]) -> pd.DataFrame:

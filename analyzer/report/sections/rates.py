@@ -122,10 +122,10 @@ def unmodelled(study: Study) -> Folded | None:
         return None
     heads = (
         Head("operator"), Head("run"), Head("kind"), Head("kernels", "", True, MEASURED),
-        Head("of its time", "%", True, MEASURED),
-        Head("why it has no work model"),
+        Head("of its time", "%", True, MEASURED), Head("why"),
     )  # fmt: skip
-    table = Table("unmodelled-table", "Time without a work model, by operator", heads, tuple(rows))
+    note = "Shapes are recorded with record_shapes=True. What has no model is in no rate, floor or sum of FLOP."
+    table = Table("unmodelled-table", "Time without a work model, by operator", heads, tuple(rows), note=note)
     shares = "; ".join(
         f"{clean(a.label, 60)} {percent(100 - a.totals.modelled_pct)} of the {time_word(a)}"
         for a in study.analyses
