@@ -12,9 +12,9 @@ from analyzer.insight.gap import explain
 from analyzer.insight.verdict import say_one, say_pair
 from analyzer.metrics.arithmetic import add_arithmetic, used_units
 from analyzer.metrics.attribution import add_work
-from analyzer.metrics.guard import check_ceilings, check_overlap, check_rates
+from analyzer.metrics.guard import check_ceilings, check_overlap, check_rates, check_shares
 from analyzer.metrics.kernels import group_kernels
-from analyzer.metrics.limits import limit_facts, limits_of
+from analyzer.metrics.limits import Limits, limit_facts, limits_of
 from analyzer.metrics.memory import add_floors
 from analyzer.metrics.occupancy import add_occupancy
 from analyzer.metrics.roofline import rooflines
@@ -28,7 +28,7 @@ from analyzer.trace.calls import match_exact, parse_call, read_calls
 from analyzer.trace.completion import complete_calls
 from analyzer.trace.kinds import classify_launches
 from analyzer.trace.kineto import Trace, read_trace
-from analyzer.trace.link import link
+from analyzer.trace.link import Linked, link
 from analyzer.trace.ranks import ranks_in, select_rank
 from analyzer.trace.reading import Ahead
 from analyzer.trace.rundir import open_run, read_samples, read_timings
@@ -56,18 +56,12 @@ def analyze(
     device = run.facts.device if run.facts else trace.device
     linked = link(trace, selection)
     calls, warnings = _operator_calls(run, trace, read_steps(trace))
-    calls = complete_calls(calls, linked.ops, linked.launches)
-    names = trace.ops["name"].astype(object).tolist()
-
-    launches = classify_launches(linked.launches, calls, linked.ops, names)
-    launches = add_work(launches, calls, linked.ops, names)
-    launches = add_arithmetic(launches, device, run.facts.settings if run.facts else None)
     limits = limits_of(run, device, sheet)
-    launches, impossible = check_rates(launches, limits)
-    launches = add_floors(launches, limits)
-    launches = add_occupancy(launches, device)
+    launches, impossible = _describe(run, trace, linked, calls, limits)
     window = choose_window(linked)
-    launches = add_exclusive(launches, linked)
+
+    kernels = group_kernels(launches, run.name, limits)
+    impossible = (*_impossible_times(run, trace), *impossible, *check_overlap(launches, limits), *check_shares(kernels, limits))
 
     dtype = run.facts.settings.dtype if run.facts else _main_dtype(launches)
     timings = read_timings(run)
@@ -79,7 +73,7 @@ def analyze(
         window=window,
         totals=sum_totals(launches, linked, window, device),
         kinds=sum_kinds(launches),
-        kernels=group_kernels(launches, run.name, limits),
+        kernels=kernels,
         launches=launches,
         limits=limit_facts(limits, used_units(launches)),
         rooflines=rooflines(launches, limits),
@@ -91,8 +85,23 @@ def analyze(
         steps=linked.steps,
         base_unix_ns=trace.base_unix_ns,
         foreign=linked.foreign or ((), ()),
-        impossible=(*_impossible_times(run, trace), *impossible, *check_overlap(launches, limits), *check_ceilings(limits)),
+        impossible=(*impossible, *check_ceilings(limits)),
     )
+
+
+def _describe(
+    run: Run, trace: Trace, linked: Linked, calls: list[OpCall | None], limits: Limits
+) -> tuple[pd.DataFrame, tuple[Impossible, ...]]:
+    """Return the launches with their kind, work, units, floors, occupancy and time of their own, and what cannot be true."""
+    names = trace.ops["name"].astype(object).tolist()
+    calls = complete_calls(calls, linked.ops, linked.launches)
+    launches = classify_launches(linked.launches, calls, linked.ops, names)
+    launches = add_work(launches, calls, linked.ops, names)
+    launches = add_arithmetic(launches, limits.device, run.facts.settings if run.facts else None)
+    launches, impossible = check_rates(launches, limits)
+    launches = add_floors(launches, limits)
+    launches = add_occupancy(launches, limits.device)
+    return add_exclusive(launches, linked), impossible
 
 
 def _impossible_times(run: Run, trace: Trace) -> tuple[Impossible, ...]:

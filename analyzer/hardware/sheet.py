@@ -22,6 +22,7 @@ TOTALS = {
 UNITS = TOTALS | {
     "devices": ("devices",),
     "boost_clock": ("MHz",),
+    "max_clock": ("MHz",),
     "tensor_peak_clock": ("MHz",),
     "tensor_rate": ("FLOP/clk/SM", "FLOP/clk/CU"),
     "l2_partitions": ("partitions",),
@@ -121,6 +122,11 @@ class GpuSheet:
     def boost_clock_mhz(self) -> float | None:
         """The clock behind the vector peaks."""
         return self._value("boost_clock")
+
+    @property
+    def max_clock_mhz(self) -> float | None:
+        """The highest clock that a card of this product reaches by itself, in MHz; the boost clock where none is given."""
+        return self._value("max_clock") or self.boost_clock_mhz
 
     @property
     def peak_clock_mhz(self) -> float | None:

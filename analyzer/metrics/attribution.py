@@ -150,14 +150,15 @@ def _shares(
         wanted = operator_kind(names[index])
         same = [i for i in mine if kinds[i] == wanted or (wanted == "convolution" and kinds[i] == "depthwise")]
         same = same or [i for i in mine if kinds[i] == "attention"]
-        # no kernel that only rearranges does the arithmetic of a product, even where it is all that the trace has of one
-        able = list(mine) if wanted not in MATRIX_KINDS else [i for i in mine if kinds[i] not in ("layout", "transfer")]
-        main = np.array(same or able, dtype=np.int64)
+        # what only looks at tensors does no work, and what only rearranges does not do the arithmetic of a product, even where
+        # it is all that the trace has of one
+        idle = ("view", "layout", "transfer") if wanted in MATRIX_KINDS else ("view",) if wanted != "view" else ()
+        main = np.array(same or [i for i in mine if kinds[i] not in idle], dtype=np.int64)
         total = duration[main].sum()
         share[main] = duration[main] / total if total > 0 else 1.0 / max(len(main), 1)
         for i in mine:
             basis[i] = "helper"
-        label = "view" if wanted == "view" else found.basis
+        label = "view" if wanted == "view" and not found.bytes else found.basis
         for i in main:
             basis[i] = label
     return share, basis

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from analyzer.hardware.lookup import look_up
 from analyzer.hardware.sheet import GpuSheet
-from analyzer.metrics.arithmetic import Unit
+from analyzer.metrics.arithmetic import HALF_ACCUMULATE, Unit
 from analyzer.schema.evidence import Evidence, Quantity
 from analyzer.schema.results import LimitFact
 from analyzer.schema.run import Ceiling, DeviceFacts, Run
@@ -62,12 +62,18 @@ class Limits:
         return l2 + int(infinity.value * 2**20) if l2 and infinity else l2
 
     @property
+    def clock_mhz(self) -> float | None:
+        """Return the highest clock the device may have run at: as it told the run, or as its product is known for."""
+        known = self.sheet.max_clock_mhz if self.sheet else None
+        return max((clock for clock in (known, self.device.clock_mhz) if clock), default=None)
+
+    @property
     def cache_to_sm(self) -> Roof | None:
-        """Return the most that the multiprocessors take in from the L2: bytes per clock of each, at boost clock."""
+        """Return the most that the multiprocessors take in from the L2: bytes per clock of each, at its highest clock."""
         sheet = self.sheet
-        if sheet is None or not sheet.l2_to_sm_bytes_per_clock or not sheet.boost_clock_mhz or not sheet.sm_count:
+        if sheet is None or not sheet.l2_to_sm_bytes_per_clock or not self.clock_mhz or not sheet.sm_count:
             return None
-        value = sheet.l2_to_sm_bytes_per_clock * sheet.boost_clock_mhz * sheet.sm_count / 1e3
+        value = sheet.l2_to_sm_bytes_per_clock * self.clock_mhz * sheet.sm_count / 1e3
         return self._spec(value, "GB/s", "l2_to_sm")
 
     def peak(self, unit: Unit, dtype: str, *, product: bool = True) -> Roof | None:
@@ -80,16 +86,18 @@ class Limits:
         if self.sheet is None:
             return None
         table = self.sheet.matrix_tflops if unit == "matrix" else self.sheet.vector_tflops
+        if dtype == HALF_ACCUMULATE and dtype not in table:
+            dtype = "float16"  # one rate for both
         return self._spec(table.get(dtype), "TFLOP/s", f"{unit}.{dtype}")
 
     def physical_peak(self, unit: Unit, dtype: str) -> Roof | None:
-        """Return the datasheet's peak at the boost clock, where that is above the clock the peak is quoted at."""
-        spec = self.spec_peak(unit, dtype)
-        sheet = self.sheet
-        if spec is None or sheet is None or unit == "vector" or not sheet.boost_clock_mhz or not sheet.peak_clock_mhz:
+        """Return the datasheet's peak at the highest clock of the device, where its figure is for a lower one."""
+        spec, sheet = self.spec_peak(unit, dtype), self.sheet
+        quoted = (sheet.peak_clock_mhz if unit == "matrix" else sheet.boost_clock_mhz) if sheet else None
+        if spec is None or not quoted or not self.clock_mhz or self.clock_mhz <= quoted:
             return spec
-        factor = max(1.0, sheet.boost_clock_mhz / sheet.peak_clock_mhz)
-        return Roof(spec.value * factor, spec.unit, measured=False, source=f"{spec.source}, at {sheet.boost_clock_mhz:g} MHz")
+        value = spec.value * self.clock_mhz / quoted
+        return Roof(value, spec.unit, measured=False, source=f"{spec.source}, at {self.clock_mhz:g} MHz")
 
     def missing(self, what: str) -> str:
         """Return why a limit is not known."""
@@ -107,6 +115,8 @@ class Limits:
     def _measured_product(self, unit: Unit, dtype: str) -> Roof | None:
         if dtype == "tfloat32":
             return self._measured("matmul", "float32") if self.tf32_products else None
+        if dtype == HALF_ACCUMULATE:
+            return None  # torch's own products, which were measured, accumulate in float32
         if unit == "vector" and self.tf32_products:
             return None  # the float32 ceiling was measured on matrix units
         return self._measured("matmul", dtype)

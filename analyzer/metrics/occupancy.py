@@ -71,7 +71,7 @@ def missing_occupancy(device: DeviceFacts) -> str:
         )
     if sm_limits(device.compute_capability) is None:
         return f"the limits of compute capability {device.compute_capability or '(not in the trace)'} are not known"
-    return "the trace has no registers, shared memory or launch shape of its kernels"
+    return "no kernel of the trace has registers, shared memory and a launch shape that fit this device"
 
 
 OCCUPANCY_COLUMNS = (
@@ -101,7 +101,8 @@ def _launch_occupancy(
     key: tuple[str, str, float, float], limits: SmLimits | None, sm_count: int | None
 ) -> tuple[float | str, ...]:
     grid, block, registers, shared = key
-    blocks = math.prod(map(int, grid.split(","))) if grid else 0
+    sides = [int(side) for side in grid.split(",")] if grid else [0]
+    blocks = math.prod(sides) if min(sides) > 0 else 0
     per_sm = blocks / sm_count if sm_count and blocks > 0 else np.nan
     unknown = (np.nan, np.nan, "", np.nan, np.nan, per_sm)
     if limits is None or not sm_count or blocks <= 0 or not block or math.isnan(registers):

@@ -18,7 +18,7 @@ GROUP_COLUMNS = (
     "tflops", "gbps", "flop_per_byte", "peak_pct", "dram_pct_of_peak", "floor_us", "floor_pct", "bound", "evidence",
 )  # fmt: skip
 """Columns of a roofline table. ``flop`` and ``bytes_*`` are totals; rates and shares are of the time that has a work model.
-``kind`` and ``bound`` are those of most of the time."""
+``kind`` and ``bound`` are those of most of the time; ``floor_pct`` is empty above 100 (a cache, a low ceiling)."""
 
 SUMS = ("flop", "bytes_compulsory", "bytes_high", "floor_us", "floor_compute_us", "floor_memory_us")
 """What adds up over launches, and stays unknown where it is unknown for all of them."""
@@ -95,7 +95,7 @@ def _grouped(rows: pd.DataFrame, names: pd.Series[str], limits: Limits) -> pd.Da
     out = out.assign(
         share_pct=100 * out["whole_us"] / total if total > 0 else 0.0,
         modelled_pct=100 * out["time_us"] / out["whole_us"].where(out["whole_us"] > 0),
-        floor_pct=100 * out["floor_us"] / out["time_us"].where(out["time_us"] > 0),
+        floor_pct=(100 * out["floor_us"] / out["time_us"].where(out["time_us"] > 0)).where(lambda share: share <= 100),
         bytes_compulsory_high=out["bytes_high"],
         evidence=np.where(out["flop"].notna(), Evidence.MODELLED.value, Evidence.MEASURED.value),
     )

@@ -17,6 +17,8 @@ from analyzer.schema.operators import Arg, OpCall, TensorArg
 from analyzer.trace.kinds import operator_kind
 from analyzer.trace.spans import Spans
 
+_SLIDING = re.compile(r"conv|pool[123]d")
+"""Operators whose output hangs on a kernel size and a stride, which old traces do not have."""
 _REACH = 40
 """Operators after the one in question that are asked; in real models the next one or two take its result."""
 
@@ -70,7 +72,7 @@ def _lack(call: OpCall) -> str:
         return "list" if any(t.dtype == "unknown" for t in call.tensors()) else ""
     if "backward" in short or not any(call.tensors()):
         return ""
-    if operator_kind(call.name) in ("convolution", "depthwise", "pooling"):
+    if _SLIDING.search(short):
         known = any(isinstance(arg, tuple) and arg and all(isinstance(v, int) for v in arg) for arg in call.inputs)
         return "" if known else "output"
     return ""

@@ -102,10 +102,11 @@ def read_trace(path: str | Path, *, max_expansion: float = MAX_EXPANSION, ahead:
         said = "; ".join(contents.damage.sentences())
         raise TraceError(f"{path} holds no operator and no kernel: it is no PyTorch trace{said and f' ({said})'}", TRACE_HINT)
     ranges = pd.concat([ranges, pd.DataFrame(columns.metrics(), index=ranges.index)], axis=1) if len(ranges) else ranges
+    device, others = _device(values, device_events)
     distributed = _decode(values.get("distributedInfo"), _Distributed) or _Distributed()
     return Trace(
         path=path,
-        device=_device(values, device_events),
+        device=device,
         base_unix_ns=_decode(values.get("baseTimeNanoseconds"), int) or 0,
         device_events=device_events,
         ops=ops,
@@ -117,7 +118,7 @@ def read_trace(path: str | Path, *, max_expansion: float = MAX_EXPANSION, ahead:
         rank=distributed.rank,
         world_size=distributed.world_size,
         event_count=columns.events,
-        warnings=contents.damage.sentences(),
+        warnings=(*contents.damage.sentences(), *others),
         impossible=contents.damage.impossible(),
     )
 
@@ -165,19 +166,22 @@ def _decode(raw: bytes | None, wanted: Any) -> Any:
     return None
 
 
-def _device(values: dict[str, bytes], events: pd.DataFrame) -> DeviceFacts:
-    """Return the facts of the device with the most kernels."""
+def _device(values: dict[str, bytes], events: pd.DataFrame) -> tuple[DeviceFacts, tuple[str, ...]]:
+    """Return the facts of the device with the most kernels, and a warning where others of another model ran some too."""
     known = [*_properties(values.get("deviceProperties")), *_properties(values.get("computeProperties"))]
     if events.empty:
-        return DeviceFacts(type="cpu", name="CPU")
+        return DeviceFacts(type="cpu", name="CPU"), ()
     index = int(events["device"].mode().iloc[0])
     facts = next((d for d in known if d.id == index), known[0] if known else None)
     amd = any(values.get(key, b"null") not in (b"null", b"0") for key in ("hip_runtime_version", "roctracer_version"))
     if facts is None:
-        return DeviceFacts(type="cuda", name="GPU (not named in the trace)", vendor=AMD if amd else NVIDIA, index=index)
+        return DeviceFacts(type="cuda", name="GPU (not named in the trace)", vendor=AMD if amd else NVIDIA, index=index), ()
+    names = {d.id: d.name_ for d in known}
+    ran = sorted({names[i] for i in events["device"].unique().tolist() if i in names} - {facts.name_})
+    others = (f"kernels ran on {', '.join(ran)} as well; every limit is that of {facts.name_}, which ran most",) if ran else ()
     major = facts.computeMajor if facts.computeMajor is not None else facts.major
     minor = facts.computeMinor if facts.computeMinor is not None else facts.minor
-    return DeviceFacts(
+    found = DeviceFacts(
         type="cuda",
         name=facts.name_,
         vendor=AMD if amd or AMD in facts.name_ else NVIDIA,
@@ -186,6 +190,7 @@ def _device(values: dict[str, bytes], events: pd.DataFrame) -> DeviceFacts:
         sm_count=facts.numSms or facts.multiProcessorCount,
         memory_bytes=facts.totalGlobalMem,
     )
+    return found, others
 
 
 def _properties(raw: bytes | None) -> list[_DeviceArgs]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analyzer.schema.settings import Selection
 from analyzer.schema.tables import LAUNCHES
-from analyzer.trace.kinds import is_bracket, is_wrapper
+from analyzer.trace.kinds import is_bracket, is_wrapper, operator_kind
 from analyzer.trace.kineto import Trace
 from analyzer.trace.launching import find_launches, has_launch, synchronising_calls
 from analyzer.trace.ranks import rank_of_threads
@@ -203,14 +203,19 @@ def _link_operators(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stret
 
 
 def _wrappers(frame: pd.DataFrame, ops: Spans) -> npt.NDArray[np.bool_]:
-    """Tell which operators only call others."""
+    """Tell which operators only call others.
+
+    Not one that works and has only views below it: there a backend does all of it by itself.
+    """
     names = frame["name"].cat
     if not len(names.categories):
         return np.zeros(len(frame), bool)
     bracket = np.array([is_bracket(name) for name in names.categories], bool)
     caller = np.array([is_wrapper(name) for name in names.categories], bool)
+    working = np.array([operator_kind(name) not in (None, "view") for name in names.categories], bool)
     codes = names.codes.to_numpy()
-    return np.asarray(bracket[codes] | (caller[codes] & ops.has_children()), bool)
+    calls_work = ops.enclose(working[codes]) | (ops.has_children() & ~working[codes])
+    return np.asarray(bracket[codes] | (caller[codes] & calls_work), bool)
 
 
 def _select(linked: Linked, trace: Trace, selection: Selection) -> Linked:

@@ -81,6 +81,17 @@ class Spans:
         out[self.parent[self.parent >= 0]] = True
         return out
 
+    def enclose(self, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Tell which spans enclose a ``chosen`` one, at whatever depth."""
+        out = np.zeros(len(self.start), dtype=bool)
+        level = np.flatnonzero(chosen)
+        while len(level):  # one generation after the other; what is known to enclose one has told its own parents already
+            level = self.parent[level]
+            level = np.unique(level[level >= 0])
+            level = level[~out[level]]
+            out[level] = True
+        return out
+
     def segments(self) -> tuple[Int64, Int64, Int64]:
         """Return (start, end, span) of the stretches in which a span is the innermost of its thread."""
         starts: list[int] = []

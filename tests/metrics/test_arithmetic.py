@@ -29,8 +29,10 @@ def settings(precision: str, *, tf32: bool) -> RunSettings:
         ("void cutlass::Kernel2<cutlass_80_tensorop_bf16_s16816gemm_relu_bf16_128x64_64x6_tn_align8>", "bfloat16", "matrix", "bfloat16"),
         ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64_warpgroupsize1x1x1", "bfloat16", "matrix", "bfloat16"),
         ("nvjet_hsh_256x128_64x4_2x1_v_bz_coopA_NNT", "float16", "matrix", "float16"),
-        ("volta_h884gemm_128x64_ldg8_nn_v1", "float16", "matrix", "float16"),
+        ("volta_h884gemm_128x64_ldg8_nn_v1", "float16", "matrix", "float16_fp16acc"),
         ("turing_fp16_s1688gemm_fp16_128x128_ldg8_f2f_tn", "float16", "matrix", "float16"),
+        ("ampere_h16816gemm_128x128_ldg8_stages_32x5_tn", "float16", "matrix", "float16_fp16acc"),
+        ("cutlass_80_tensorop_h16816gemm_256x128_32x3_tn_align8", "float16", "matrix", "float16_fp16acc"),
         # float32 tensors on tensor cores are TF32
         ("sm80_xmma_fprop_implicit_gemm_indexed_tf32f32_tf32f32_f32_nhwckrsc_nchw_tilesize128x128x16_stage4", "float32", "matrix", "tfloat32"),
         ("cutlass_80_tensorop_s1688gemm_128x128_16x4_tn_align4", "float32", "matrix", "tfloat32"),
@@ -86,6 +88,8 @@ def test_what_winograd_saves_counts_for_all_kernels_of_its_operator() -> None:
         }
     )  # fmt: skip
     assert add_arithmetic(rows, H100, None)["saving"].tolist() == [4.0, 4.0, 1.0, math.inf]
+    rows = rows.head(1).assign(kernel="miopenSp3AsmConv_v30_3_1_gfx94x_fp32_f3x2_stride1")
+    assert add_arithmetic(rows, MI300X, None)["saving"].tolist() == [4.0]
 
 
 def test_used_units_come_by_time() -> None:

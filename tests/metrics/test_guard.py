@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analyzer.analysis import analyze
+from analyzer.metrics.guard import check_shares
+from analyzer.metrics.kernels import group_kernels
+from analyzer.metrics.limits import limits_of
+from analyzer.metrics.memory import add_floors
 from analyzer.schema.results import Analysis
+from analyzer.schema.run import Ceiling
 from tests import traces
 
 MB = 1_000_000
@@ -57,7 +63,7 @@ def test_up_to_the_boost_clock_is_explained(tmp_path: Path) -> None:
     """1.1e12 FLOP in 1,070 us are 1,028 TFLOP/s, between 989 at the quoted clock and 1,070 at boost."""
     a = run(tmp_path, ("aten::mm", "nvjet_hsh_128x256", gemm(8192), 1070.0))
     (note,) = a.impossible
-    assert "boost clock" in note.explanation
+    assert "highest clock" in note.explanation
     assert a.kernels["tflops"].iloc[0] == pytest.approx(1028, abs=1)
     assert a.totals.modelled_pct == 100
 
@@ -136,3 +142,73 @@ def test_impossible_durations_name_the_kernel_and_the_file(tmp_path: Path, value
     card = next(i for i in a.impossible if what in i.what)
     assert (card.kernel, card.subject, card.explanation) == (broken["name"], "bad.json", "")
     assert card.what.endswith(": 1")
+
+
+CARD = {"name": "NVIDIA GeForce RTX 4090", "numSms": 128, "totalGlobalMem": 24 * 2**30, "computeMajor": 8, "computeMinor": 9}
+
+
+def test_what_is_read_may_have_been_in_the_l2_and_what_is_written_may_stay_there(tmp_path: Path) -> None:
+    """relu_ on 32x256x56x56 in half precision reads and writes 51 MB each; both fit the 72 MiB of an RTX 4090."""
+    a = run(tmp_path, ("aten::relu_", "vectorized_elementwise_kernel", [[32, 256, 56, 56]], 22.8), **CARD)
+    (note,) = a.impossible
+    assert "fit the L2" in note.explanation
+    assert a.totals.modelled_pct == 100
+
+
+def test_a_card_may_run_above_its_advertised_boost(tmp_path: Path) -> None:
+    """1.1e12 FLOP in 6.4 ms are 172 TFLOP/s; 165 at the 2,520 MHz on the box, 203 at the 3,105 MHz that the driver allows."""
+    a = run(tmp_path, ("aten::mm", "ampere_bf16_s16816gemm_bf16_128x128", gemm(8192), 6400.0), **CARD)
+    (note,) = a.impossible
+    assert "highest clock" in note.explanation
+    fast = run(tmp_path, ("aten::mm", "ampere_bf16_s16816gemm_bf16_128x128", gemm(8192), 5000.0), **CARD)
+    assert fast.impossible[0].explanation == ""
+
+
+def test_one_launch_shape_does_not_hide_another(tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = []
+    for i, (us, grid) in enumerate([(400.0, [132, 1, 1]), (9000.0, [64, 1, 1]), (9000.0, [64, 1, 1])], 1):
+        at = 20_000.0 * i
+        events += [
+            traces.op("aten::mm", at, 4, dims=gemm(8192), types=["c10::BFloat16"] * 2), traces.launch(at + 1, i),
+            traces.kernel("nvjet_hsh_128x256", at + 5.001, us, i, grid=grid),
+        ]  # fmt: skip
+    a = analyze(traces.write(tmp_path / "t.json", traces.document(events)))
+    assert [card.explanation for card in a.impossible] == [""]
+    assert not (a.kernels["peak_pct"] > 100).any()
+    assert a.kernels["tflops"].notna().sum() == 1
+
+
+def test_a_product_too_fast_for_the_lanes_counts_as_tf32(tmp_path: Path) -> None:
+    """1.1e12 FLOP in 8 ms are 137 TFLOP/s: beyond the 67 of the H100's lanes, within the 495 of its tensor cores."""
+    events = [
+        traces.op("aten::mm", 0, 4, dims=gemm(8192), types=["float"] * 2), traces.launch(1, 1),
+        traces.kernel("mystery_kernel", 5.001, 8000.0, 1),
+    ]  # fmt: skip
+    a = analyze(traces.write(tmp_path / "t.json", traces.document(events)))
+    (note,) = a.impossible
+    assert "counts as TF32" in note.explanation
+    row = a.kernels.iloc[0]
+    assert (row["unit"], row["number_format"]) == ("matrix", "tfloat32")
+    assert row["peak_pct"] == pytest.approx(100 * 137.4 / 494.5, rel=0.01)
+    events[2]["name"] = "ampere_sgemm_128x64_tn"  # a name that tells leaves no way out
+    assert analyze(traces.write(tmp_path / "u.json", traces.document(events))).impossible[0].explanation == ""
+
+
+def test_beating_a_measured_ceiling_is_a_note(tmp_path: Path) -> None:
+    a = run(tmp_path, ("aten::mm", "nvjet_hsh_128x256", gemm(8192), 1200.0))
+    ceiling = Ceiling(name="matmul", unit="TFLOP/s", dtype="bfloat16", value=700, low=690, high=710, n=30)
+    limits = replace(limits_of(a.run, a.device), ceilings=(ceiling,))
+    kernels = group_kernels(add_floors(a.launches, limits), "r", limits)
+    (note,) = check_shares(kernels, limits)
+    assert kernels["peak_pct"].iloc[0] == pytest.approx(100 * 916 / 700, rel=0.01)
+    assert "calibrate=force" in note.explanation
+    assert check_shares(group_kernels(a.launches, "r", limits_of(a.run, a.device)), limits_of(a.run, a.device)) == ()
+
+
+def test_several_models_of_gpu_are_told(tmp_path: Path) -> None:
+    events = [traces.launch(1, 1), traces.launch(2, 2), traces.kernel("a", 10, 5, 1), traces.kernel("b", 20, 5, 2, device=1)]
+    other = traces.H100 | {"id": 1, "name": "Tesla V100-SXM2-32GB"}
+    same = traces.H100 | {"id": 1}
+    for properties, told in (([traces.H100, other], True), ([traces.H100, same], False)):
+        a = analyze(traces.write(tmp_path / "t.json", traces.document(events, deviceProperties=properties)))
+        assert any("Tesla V100" in text for text in a.warnings) == told

@@ -96,3 +96,22 @@ def test_facts_name_the_units_in_use_once() -> None:
     assert by_name["matrix peak, bfloat16, used for floors"].evidence is Evidence.MEASURED
     assert by_name["matrix peak, bfloat16, datasheet"].value == 989
     assert by_name["vector peak, float32, used for floors"].evidence is Evidence.SPEC
+
+
+def test_accumulating_in_float16_is_a_rate_of_its_own_where_it_differs() -> None:
+    card = limits(DeviceFacts(type="cuda", name="NVIDIA GeForce RTX 4090", sm_count=128))
+    wide, half = card.spec_peak("matrix", "float16"), card.spec_peak("matrix", "float16_fp16acc")
+    assert wide is not None
+    assert half is not None
+    assert half.value == pytest.approx(2 * wide.value, rel=1e-3)
+    same = limits().spec_peak("matrix", "float16_fp16acc")
+    assert same is not None
+    assert same.value == 989
+
+
+def test_the_clock_of_the_device_itself_counts() -> None:
+    told = limits(DeviceFacts(type="cuda", name="NVIDIA GeForce RTX 4090", sm_count=128, clock_mhz=3200))
+    peak, spec = told.physical_peak("vector", "float32"), told.spec_peak("vector", "float32")
+    assert peak is not None
+    assert spec is not None
+    assert peak.value / spec.value == pytest.approx(3200 / 2520)

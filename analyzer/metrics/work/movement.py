@@ -42,7 +42,7 @@ def _parts(args: tuple[Arg, ...]) -> list[TensorArg]:
     return OpCall("", args).tensors()
 
 
-@register("clone", "contiguous", "roll", "flip", "_reshape_copy", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
+@register("clone", "roll", "flip", "_reshape_copy", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
           "native_channel_shuffle", "tril", "triu", "tril_", "triu_", "mkldnn_reorder_conv2d_weight",
           "mkldnn_reorder_conv3d_weight", "to_mkldnn", "_to_dense", "view_copy", "permute_copy", "transpose_copy", "t_copy",
           "squeeze_copy", "unsqueeze_copy", "alias_copy", "detach_copy", "_mkldnn_transpose", "rot90", "split_with_sizes_copy",

@@ -36,8 +36,8 @@ FORMULAS = (
     ),
     (
         "impossible",
-        "above the datasheet's peak at boost clock, above what DRAM and a full L2 deliver or the multiprocessors take in, or "
-        "kernels of one stream at the same time: a card, and no figure",
+        "above the datasheet's peak at the highest clock, above what DRAM and a full L2 deliver or the multiprocessors take "
+        "in, or kernels of one stream at the same time: a card, and no figure",
     ),
     ("above the floor", "time minus floor, for kernels that have one"),
     (
