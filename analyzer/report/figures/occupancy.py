@@ -7,7 +7,7 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from analyzer.format import decade
 from analyzer.report.figures.canvas import WIDTH_IN, draw
@@ -41,8 +41,8 @@ def occupancy(data: Occupancy, labels: tuple[str, ...], title: str) -> str:
         _tail(lower)
         plan = HalfLogPlan(WIDTH_IN * 0.925, HEIGHT_IN * 0.69, upper.get_xlim(), upper.get_ylim())
         _one_wave(upper, plan)
-        for mark in sorted(data.marks, key=lambda mark: -mark.share_pct):  # no large one covers a small one
-            _draw(upper, plan, mark)
+        for run in sorted({mark.run for mark in data.marks}):
+            _draw(upper, plan, [mark for mark in data.marks if mark.run == run])
         for mark in data.marks:
             if mark.rank:
                 _name(upper, plan, mark)
@@ -77,7 +77,7 @@ def _tail(axes: Axes) -> None:
     axes.set_ylabel("tail eff., %")
     axes.set_xlabel("waves: blocks of the grid / blocks that fit at once on the whole device")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: decade(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _one_wave(axes: Axes, plan: Plan) -> None:
@@ -91,19 +91,21 @@ def _one_wave(axes: Axes, plan: Plan) -> None:
         plan.mark(1, TOP_PCT * step / 60, 0.03)
 
 
-def _draw(axes: Axes, plan: Plan, mark: Mark) -> None:
-    area = max(LARGEST_AREA * mark.share_pct / 100, SMALLEST_AREA)
-    shade = colour(f"run-{mark.run}")
-    radius = math.sqrt(area) / 2 / 72
-    if mark.share_pct >= WHISKER_PCT and mark.theoretical_pct > mark.occupancy_pct + 0.5:
-        top = (mark.occupancy_pct, mark.theoretical_pct)
-        axes.plot((mark.waves, mark.waves), top, color=shade, linewidth=0.7, alpha=0.6, zorder=2)
-        axes.plot(mark.waves, mark.theoretical_pct, marker="_", markersize=5, color=shade, markeredgewidth=0.9, zorder=2)
-        plan.mark(mark.waves, mark.theoretical_pct, 0.04)
-    plan.mark(mark.waves, mark.occupancy_pct, radius)
+def _draw(axes: Axes, plan: Plan, marks: list[Mark]) -> None:
+    """Draw the marks of one run, in one go: no large one covers a small one."""
+    shade = colour(f"run-{marks[0].run}")
+    marks = sorted(marks, key=lambda mark: -mark.share_pct)
+    areas = [max(LARGEST_AREA * mark.share_pct / 100, SMALLEST_AREA) for mark in marks]
+    for mark, area in zip(marks, areas, strict=True):
+        if mark.share_pct >= WHISKER_PCT and mark.theoretical_pct > mark.occupancy_pct + 0.5:
+            top = (mark.occupancy_pct, mark.theoretical_pct)
+            axes.plot((mark.waves, mark.waves), top, color=shade, linewidth=0.7, alpha=0.6, zorder=2)
+            axes.plot(mark.waves, mark.theoretical_pct, marker="_", markersize=5, color=shade, markeredgewidth=0.9, zorder=2)
+            plan.mark(mark.waves, mark.theoretical_pct, 0.04)
+        plan.mark(mark.waves, mark.occupancy_pct, math.sqrt(area) / 2 / 72)
     axes.scatter(
-        mark.waves, mark.occupancy_pct, s=area, marker=MARKERS[mark.run], facecolor=(shade, 0.3), edgecolor=shade,
-        linewidth=1.0, zorder=3, clip_on=False,
+        [mark.waves for mark in marks], [mark.occupancy_pct for mark in marks], s=areas, marker=MARKERS[marks[0].run],
+        facecolor=(shade, 0.3), edgecolor=shade, linewidth=1.0, zorder=3, clip_on=False,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from analyzer.format import decade, digits
 from analyzer.metrics.limits import ATTAINABLE
@@ -32,13 +32,8 @@ def roofline(data: Roofline, labels: tuple[str, ...], title: str) -> str:
         axes = figure.subplots()
         _frame(axes, data, scale, unit)
         plan = Plan(WIDTH_IN * 0.915, HEIGHT_IN * 0.815, axes.get_xlim(), axes.get_ylim())
-        for mark in data.marks:
-            area = max(LARGEST_AREA * mark.share_pct / 100, SMALLEST_AREA)
-            plan.mark(mark.flop_per_byte, mark.tflops * scale, math.sqrt(area) / 2 / 72)
-            axes.scatter(
-                mark.flop_per_byte, mark.tflops * scale, s=area, marker=MARKERS[mark.run], facecolor="none",
-                edgecolor=colour(f"run-{mark.run}"), linewidth=1.3, zorder=3,
-            )  # fmt: skip
+        for run in sorted({mark.run for mark in data.marks}):
+            _draw(axes, plan, [mark for mark in data.marks if mark.run == run], scale)
         _ceilings(axes, plan, data.ceilings, (scale, unit))
         for mark in data.marks:
             if mark.rank:
@@ -47,6 +42,16 @@ def roofline(data: Roofline, labels: tuple[str, ...], title: str) -> str:
         figure.legend(handles=[_handle(run, labels[run]) for run in runs], loc="outside upper left", ncols=max(len(runs), 1))
 
     return draw("fig4", HEIGHT_IN, title, "Roofline on logarithmic axes; the marks are listed in the table below", paint)
+
+
+def _draw(axes: Axes, plan: Plan, marks: list[Mark], scale: float) -> None:
+    areas = [max(LARGEST_AREA * mark.share_pct / 100, SMALLEST_AREA) for mark in marks]
+    for mark, area in zip(marks, areas, strict=True):
+        plan.mark(mark.flop_per_byte, mark.tflops * scale, math.sqrt(area) / 2 / 72)
+    axes.scatter(
+        [mark.flop_per_byte for mark in marks], [mark.tflops * scale for mark in marks], s=areas,
+        marker=MARKERS[marks[0].run], facecolor="none", edgecolor=colour(f"run-{marks[0].run}"), linewidth=1.3, zorder=3,
+    )  # fmt: skip
 
 
 def _unit(data: Roofline) -> tuple[float, str]:
@@ -68,7 +73,7 @@ def _frame(axes: Axes, data: Roofline, scale: float, unit: str) -> None:
     axes.set_axisbelow(True)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: decade(value)))
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_minor_locator(NullLocator())
 
 
 def _handle(run: int, label: str) -> Line2D:

@@ -169,26 +169,33 @@ def _cells(rows: list[dict[Any, Any]], size: tuple[float, float]) -> list[list[d
 
 
 def _mark(rows: list[dict[Any, Any]], run: int) -> Mark:
-    first = rows[0]
-    frame = pd.DataFrame(rows)
-    time = frame["time_us"]
-    alone = len(rows) == 1
+    # plain Python: there are up to MAX_MARKS of them with a few rows each
+    first, alone = rows[0], len(rows) == 1
+    times = [float(row["time_us"]) for row in rows]
     kernel = kernel_label(str(first["kernel"]))
     single = operator_label(str(first["op"])) if first["op"] else kernel
-    found = frame["limit"].unique()
+    kinds, found = {row["kind"] for row in rows}, {row["limit"] for row in rows}
+    theoretical, filled, tail, kineto = (_weighted([float(row[name]) for row in rows], times) for name in FIGURES)
     return Mark(
         run=run,
         name=single if alone else f"{len(rows)} smaller ones near here",
         kernel=kernel if alone else "",
-        kind=str(first["kind"]) if frame["kind"].nunique() == 1 else "",
-        limit=str(found[0]) if len(found) == 1 else "several",
+        kind=str(first["kind"]) if len(kinds) == 1 else "",
+        limit=str(first["limit"]) if len(found) == 1 else "several",
         joined=len(rows),
-        calls=int(frame["calls"].sum()),
-        time_us=float(time.sum()),
-        share_pct=float(frame["share_pct"].sum()),
-        waves=10 ** float((np.log10(frame["waves"]) * time).sum() / time.sum()),
-        theoretical_pct=_mean(frame, "occupancy_theoretical_pct"),
-        occupancy_pct=_mean(frame, "occupancy_pct"),
-        tail_pct=_mean(frame, "tail_efficiency_pct"),
-        kineto_pct=_mean(frame, "occupancy_kineto_pct"),
+        calls=int(sum(float(row["calls"]) for row in rows)),
+        time_us=sum(times),
+        share_pct=sum(float(row["share_pct"]) for row in rows),
+        waves=10 ** _weighted([math.log10(float(row["waves"])) for row in rows], times),
+        theoretical_pct=theoretical,
+        occupancy_pct=filled,
+        tail_pct=tail,
+        kineto_pct=kineto,
     )
+
+
+def _weighted(values: list[float], weights: list[float]) -> float:
+    """Return the mean of the ``values`` that are known, NaN where none is."""
+    known = [(value, weight) for value, weight in zip(values, weights, strict=True) if not math.isnan(value)]
+    total = sum(weight for _, weight in known)
+    return sum(value * weight for value, weight in known) / total if total > 0 else math.nan
