@@ -43,8 +43,8 @@ def analyze(
 ) -> Analysis:
     """Return the analysis of a run directory or of a bare Kineto trace, or of the part of it that ``selection`` names.
 
-    Needs neither torch nor a GPU. ``ahead``: another process has begun to
-    read its trace. ``sheet``: the user's own datasheet, which wins over the database.
+    Needs neither torch nor a GPU. ``ahead``: another process has begun to read its trace. ``sheet``: the user's own datasheet,
+    which wins over the database.
 
     Raises:
         TraceError: nothing is there, it is no trace, or it has no such part.
@@ -61,7 +61,9 @@ def analyze(
     window = choose_window(linked)
 
     kernels = group_kernels(launches, run.name, limits)
-    impossible = (*_impossible_times(run, trace), *impossible, *check_overlap(launches, limits), *check_shares(kernels, limits))
+    # streams of several ranks share their numbers, so nothing can be said of who overlaps whom
+    overlap = check_overlap(launches, limits) if len(ranks_in(trace)) <= 1 else ()
+    impossible = (*_impossible_times(run, trace), *impossible, *overlap, *check_shares(kernels, limits))
 
     dtype = run.facts.settings.dtype if run.facts else _main_dtype(launches)
     timings = read_timings(run)

@@ -9,7 +9,6 @@ from typing import Literal
 import pandas as pd
 
 from analyzer.schema.run import AMD, DeviceFacts, RunSettings
-from analyzer.schema.tables import records
 
 MATRIX_KINDS = ("matmul", "convolution", "attention", "moe")
 """Kinds whose work is products, which matrix units (tensor cores, matrix cores, AMX) can do."""
@@ -99,13 +98,9 @@ def add_arithmetic(launches: pd.DataFrame, device: DeviceFacts, settings: RunSet
     one of them saves counts for all. The other columns are ``unit, number_format, product, unit_assumed``. Columns read:
     ``kernel, dtype, kind, owner``.
     """
-    known: dict[tuple[str, str, str], Arithmetic] = {}
-    found = []
-    for row in records(launches, "kernel", "dtype", "kind"):
-        key = (row.kernel, row.dtype, row.kind)
-        if key not in known:
-            known[key] = arithmetic_of(*key, device, settings)
-        found.append(known[key])
+    keys = list(zip(*(launches[name].tolist() for name in ("kernel", "dtype", "kind")), strict=True))
+    known = {(name, dtype, kind): arithmetic_of(name, dtype, kind, device, settings) for name, dtype, kind in set(keys)}
+    found = [known[key] for key in keys]
     saving = launches["kernel"].map({name: _saving(name) for name in launches["kernel"].unique()}).astype(float)
     convolution = launches["kind"].isin(("convolution", "depthwise")) & launches["owner"].ge(0)
     most = saving[convolution].groupby(launches["owner"][convolution]).transform("max")

@@ -33,9 +33,12 @@ def check_rates(launches: pd.DataFrame, limits: Limits) -> tuple[pd.DataFrame, t
     """
     if limits.sheet is None or not (counted(launches) & launches["category"].eq("kernel")).any():
         return launches, ()
-    launches, found = _reassign(launches, limits)
+    groups = _groups(launches)
+    moved, found = _reassign(launches, groups, limits)
+    if found:
+        launches, groups = moved, _groups(moved)
     wrong = []
-    for row in _groups(launches):
+    for row in groups:
         said = [s for s in (_compute(row, limits), _memory(row, limits)) if s]
         found += [_card(row, what, why) for what, why in said]
         if any(not explanation for _, explanation in said):
@@ -72,14 +75,14 @@ def _card(row: dict[str, Any], what: str, explanation: str) -> Impossible:
     return Impossible(what, str(row["kernel"]), subject, explanation, float(row["share_pct"]))
 
 
-def _reassign(launches: pd.DataFrame, limits: Limits) -> tuple[pd.DataFrame, list[Impossible]]:
+def _reassign(launches: pd.DataFrame, groups: list[dict[str, Any]], limits: Limits) -> tuple[pd.DataFrame, list[Impossible]]:
     """Take float32 products of unknown unit for TF32 where they are too fast for anything else."""
     vector, matrix = limits.physical_peak("vector", "float32"), limits.physical_peak("matrix", "tfloat32")
     if vector is None or matrix is None:
         return launches, []
     fast = [
         (row, rate)
-        for row in _groups(launches)
+        for row in groups
         if row["unit_assumed"] and row["unit"] == "vector" and row["number_format"] == "float32"
         and vector.value < (rate := row["flop"] / row["saving"] / row["slack_us"] / 1e6) <= matrix.value
     ]  # fmt: skip
@@ -195,6 +198,6 @@ def check_ceilings(limits: Limits) -> tuple[Impossible, ...]:
             found.append(Impossible(what, "calibration", ceiling.size, "", 0.0))
         peak = limits.physical_peak("matrix", ceiling.dtype) or limits.physical_peak("vector", ceiling.dtype)
         if ceiling.name == "matmul" and ceiling.dtype != "float32" and peak and ceiling.value > _CEILING_MARGIN * peak.value:
-            what = f"matrix product measured at {digits(ceiling.value)} TFLOP/s where boost clock allows {digits(peak.value)}"
+            what = f"matrix product measured at {digits(ceiling.value)} TFLOP/s where the clock allows {digits(peak.value)}"
             found.append(Impossible(what, "calibration", ceiling.size, "", 0.0))
     return tuple(found)

@@ -68,29 +68,31 @@ def module_pattern(name: str) -> str:
 
 
 def _grouped(rows: pd.DataFrame, names: pd.Series[str], limits: Limits) -> pd.DataFrame:
-    time = rows["dur_ns"] / 1e3
-    modelled = rows["basis"].isin(MODELLED)
-    work = counted(rows)
-    frame = pd.DataFrame(
+    if rows.empty:
+        return pd.DataFrame(columns=list(GROUP_COLUMNS))
+    code, unique = pd.factorize(names)
+    count = len(unique)
+    time = rows["dur_ns"].to_numpy(np.float64) / 1e3
+    modelled = rows["basis"].isin(MODELLED).to_numpy()
+    known = counted(rows).to_numpy()
+    out = pd.DataFrame(
         {
-            "name": names,
-            "kind": rows["kind"],
-            "bound": rows["bound"],
-            "calls": 1,
-            "whole_us": time,
-            "time_us": time.where(modelled, 0.0),
+            "name": unique,
+            "calls": np.bincount(code, minlength=count),
+            "whole_us": np.bincount(code, time, count),
+            "time_us": np.bincount(code, np.where(modelled, time, 0.0), count),
         }
     )
     for column in SUMS:
-        frame[column] = rows[column].where(work)
-    if frame.empty:
-        return pd.DataFrame(columns=list(GROUP_COLUMNS))
-    groups = frame.groupby("name", sort=False)
-    summed = pd.concat([groups[["calls", "whole_us", "time_us"]].sum(), groups[list(SUMS)].sum(min_count=1)], axis=1)
+        values = rows[column].to_numpy(np.float64)
+        there = known & ~np.isnan(values)
+        sums = np.bincount(code[there], values[there], count)
+        out[column] = np.where(np.bincount(code[there], minlength=count) > 0, sums, np.nan)
     for column in ("kind", "bound"):  # of which most of its time is
-        times = frame.groupby(["name", column], sort=False)["whole_us"].sum()
-        summed[column] = times.loc[times.groupby(level=0).idxmax()].reset_index(level=1)[column]
-    out = add_rates(summed.reset_index(), limits)
+        word, words = pd.factorize(rows[column])
+        times = np.bincount(code * len(words) + word, time, count * len(words)).reshape(count, len(words))
+        out[column] = np.asarray(words, object)[times.argmax(axis=1)]
+    out = add_rates(out, limits)
     total = out["whole_us"].sum()
     out = out.assign(
         share_pct=100 * out["whole_us"] / total if total > 0 else 0.0,

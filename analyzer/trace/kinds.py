@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import pandas as pd
 
 from analyzer.schema.operators import OpCall
-from analyzer.schema.tables import records
 from analyzer.trace.fused import fused_kind, fused_operators
 from analyzer.trace.kind_rules import KERNELS, OPERATORS, WRAPPER_PATTERN, WRAPPERS
 from analyzer.trace.spans import Spans
@@ -145,17 +145,21 @@ def classify_launches(launches: pd.DataFrame, calls: list[OpCall | None], ops: S
     ``calls``, ``ops`` and ``names`` describe the operators of the trace; ``launches.op_index`` points into them.
     """
     attention = enclosed_by(names, ops, lambda name: operator_kind(name) == "attention" or "_dot_product_" in name)
+    index = launches["op_index"].tolist()
+    launching = {id(call): call for i in set(index) if i >= 0 and (call := calls[i]) is not None}
+    depthwise = {key: is_depthwise(call) for key, call in launching.items()}
+    columns = (launches[name].tolist() for name in ("op", "kernel", "category", "module"))
+    deep = [i >= 0 and depthwise.get(id(calls[i]), False) for i in index]
+    within = [i >= 0 and attention[i] for i in index]
+    known: dict[tuple[Any, ...], str] = {}
     kinds = []
-    for row in records(launches, "op", "kernel", "category", "module", "op_index", "shared_bytes"):
-        call = calls[row.op_index] if row.op_index >= 0 else None
-        kinds.append(
-            classify(
-                row.op, row.kernel, category=row.category, module=row.module,
-                depthwise=call is not None and is_depthwise(call),
-                in_attention=row.op_index >= 0 and attention[row.op_index],
-                shares=row.shared_bytes > 0,
+    for key in zip(*columns, deep, within, (launches["shared_bytes"] > 0).tolist(), strict=True):
+        if key not in known:
+            op, kernel, category, module, is_deep, inside, shares = key
+            known[key] = classify(
+                op, kernel, category=category, module=module, depthwise=is_deep, in_attention=inside, shares=shares
             )
-        )  # fmt: skip
+        kinds.append(known[key])
     return launches.assign(kind=kinds, role=[ROLES[kind] for kind in kinds])
 
 

@@ -6,6 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape
 
 import matplotlib as mpl
@@ -18,14 +19,36 @@ WIDTH_IN = 9.6
 """The text column of 960 px; at 72 points per inch one point of the drawing is 1.39 px on the page."""
 
 
-def draw(figure_id: str, height_in: float, title: str, description: str, paint: Callable[[Figure], None]) -> str:
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """Where the axes of a figure stand, as shares of its width and height; ``between`` is the room between two of them."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+    between: float = 0.1
+
+
+def draw(
+    figure_id: str,
+    height_in: float,
+    title: str,
+    description: str,
+    paint: Callable[[Figure], None],
+    margins: Margins | None = None,
+) -> str:
     """Return the drawing that ``paint`` makes on an empty figure as inline SVG.
 
-    No pyplot: the figure belongs to nobody else and goes with this call.
+    No pyplot: the figure belongs to nobody else and goes with this call. Without ``margins`` matplotlib lays the figure out
+    around its labels, which takes as long as drawing it.
     """
     with mpl.rc_context(settings(figure_id)), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of glyphs that the measuring font lacks; the browser has its own fonts
-        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained" if margins is None else None)
+        if margins:
+            sides = {"left": margins.left, "bottom": margins.bottom, "right": margins.right, "top": margins.top}
+            figure.subplots_adjust(**sides, hspace=margins.between)
         canvas = FigureCanvasSVG(figure)
         paint(figure)
         buffer = io.StringIO()

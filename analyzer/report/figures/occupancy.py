@@ -10,13 +10,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from analyzer.format import decade
-from analyzer.report.figures.canvas import WIDTH_IN, draw
+from analyzer.report.figures.canvas import WIDTH_IN, Margins, draw
 from analyzer.report.figures.placing import LETTER_IN, LINE_IN, Plan
 from analyzer.report.figures.theme import MARKERS, colour
 from analyzer.report.marks.occupancy import Mark, Occupancy, tail_curve
 from analyzer.report.text import clean
 
 HEIGHT_IN = 5.4
+MARGINS = Margins(0.065, 0.095, 0.985, 0.925)
 LARGEST_AREA, SMALLEST_AREA = 1600.0, 10.0
 TOP_PCT = 116.0
 WHISKER_PCT = 1.0
@@ -39,7 +40,8 @@ def occupancy(data: Occupancy, labels: tuple[str, ...], title: str) -> str:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(6, 1))
         _frame(upper, data)
         _tail(lower)
-        plan = HalfLogPlan(WIDTH_IN * 0.925, HEIGHT_IN * 0.69, upper.get_xlim(), upper.get_ylim())
+        box = upper.get_position()
+        plan = HalfLogPlan(WIDTH_IN * box.width, HEIGHT_IN * box.height, upper.get_xlim(), upper.get_ylim())
         _one_wave(upper, plan)
         for run in sorted({mark.run for mark in data.marks}):
             _draw(upper, plan, [mark for mark in data.marks if mark.run == run])
@@ -47,9 +49,14 @@ def occupancy(data: Occupancy, labels: tuple[str, ...], title: str) -> str:
             if mark.rank:
                 _name(upper, plan, mark)
         runs = sorted({mark.run for mark in data.marks})
-        figure.legend(handles=[_handle(run, labels[run]) for run in runs], loc="outside upper left", ncols=max(len(runs), 1))
+        figure.legend(
+            handles=[_handle(run, labels[run]) for run in runs],
+            loc="upper left",
+            bbox_to_anchor=(0, 1),
+            ncols=max(len(runs), 1),
+        )
 
-    return draw("fig8", HEIGHT_IN, title, "Occupancy against waves; the marks are listed in the table below", paint)
+    return draw("fig8", HEIGHT_IN, title, "Occupancy against waves; the marks are listed in the table below", paint, MARGINS)
 
 
 def _frame(axes: Axes, data: Occupancy) -> None:

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from analyzer.format import decade, digits
 from analyzer.metrics.limits import ATTAINABLE
-from analyzer.report.figures.canvas import WIDTH_IN, draw
+from analyzer.report.figures.canvas import WIDTH_IN, Margins, draw
 from analyzer.report.figures.placing import LINE_IN, Plan
 from analyzer.report.figures.theme import MARKERS, colour
 from analyzer.report.marks.roofline import Ceiling, Mark, Roofline
@@ -20,6 +20,7 @@ from analyzer.report.text import clean
 from analyzer.schema.evidence import Evidence
 
 HEIGHT_IN = 5.2
+MARGINS = Margins(0.075, 0.1, 0.97, 0.925)
 LARGEST_AREA, SMALLEST_AREA = 1600.0, 12.0
 GLYPHS = ("○", "△", "□", "◇", "▽", "✚")
 
@@ -31,7 +32,8 @@ def roofline(data: Roofline, labels: tuple[str, ...], title: str) -> str:
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         _frame(axes, data, scale, unit)
-        plan = Plan(WIDTH_IN * 0.915, HEIGHT_IN * 0.815, axes.get_xlim(), axes.get_ylim())
+        box = axes.get_position()
+        plan = Plan(WIDTH_IN * box.width, HEIGHT_IN * box.height, axes.get_xlim(), axes.get_ylim())
         for run in sorted({mark.run for mark in data.marks}):
             _draw(axes, plan, [mark for mark in data.marks if mark.run == run], scale)
         _ceilings(axes, plan, data.ceilings, (scale, unit))
@@ -39,9 +41,16 @@ def roofline(data: Roofline, labels: tuple[str, ...], title: str) -> str:
             if mark.rank:
                 _name(axes, plan, mark, scale)
         runs = sorted({mark.run for mark in data.marks})
-        figure.legend(handles=[_handle(run, labels[run]) for run in runs], loc="outside upper left", ncols=max(len(runs), 1))
+        figure.legend(
+            handles=[_handle(run, labels[run]) for run in runs],
+            loc="upper left",
+            bbox_to_anchor=(0, 1),
+            ncols=max(len(runs), 1),
+        )
 
-    return draw("fig4", HEIGHT_IN, title, "Roofline on logarithmic axes; the marks are listed in the table below", paint)
+    return draw(
+        "fig4", HEIGHT_IN, title, "Roofline on logarithmic axes; the marks are listed in the table below", paint, MARGINS
+    )
 
 
 def _draw(axes: Axes, plan: Plan, marks: list[Mark], scale: float) -> None:

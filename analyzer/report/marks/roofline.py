@@ -102,7 +102,7 @@ def _marks(kernels: pd.DataFrame, run: int, limit: int) -> list[Mark]:
         rest = groups.iloc[len(kept) :].groupby("kind", sort=False)
         for kind, rows in rest:
             total = rows[sums].sum().to_dict()
-            name = f"{len(rows)} smaller ({kind})"
+            name = f"{len(rows)} smaller: {kind}"
             out.append(_mark({**total, "kernel": name, "kind": kind, "op": "", "shapes": ""}, run))
     return out
 
