@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analyzer.format import digits
+from analyzer.metrics.arithmetic import MATRIX_KINDS
 from analyzer.metrics.attribution import IMPOSSIBLE, counted
 from analyzer.metrics.kernels import KEY
 from analyzer.metrics.limits import Limits
@@ -25,11 +26,11 @@ _CEILING_MARGIN = 1.01
 def check_rates(launches: pd.DataFrame, limits: Limits) -> tuple[pd.DataFrame, tuple[Impossible, ...]]:
     """Return ``launches`` without the work of impossible groups, and what was found.
 
-    A group is a row of ``kernels.csv``. It is impossible where its FLOP exceed the datasheet's peak at the highest clock, or
-    its bytes what DRAM, a full L2 at its start and at its end, and the way from L2 to the multiprocessors could have delivered
-    in its time, the resolution of the clock included. What exceeds the quoted peak alone is explained and keeps its figures; a
-    product whose unit was assumed is taken for one of the tensor cores where only they can be so fast. A CPU has no datasheet,
-    so nothing is physically impossible there.
+    A group is a row of ``kernels.csv`` or a part of one. It is impossible where its FLOP exceed the datasheet's peak at the
+    highest clock, or its bytes what DRAM, a full L2 at its start and at its end, and the way from L2 to the multiprocessors
+    could have delivered in its time, the resolution of the clock included. What exceeds the quoted peak alone is explained and
+    keeps its figures; a product whose unit was assumed is taken for one of the tensor cores where only they can be so fast. A
+    CPU has no datasheet, so nothing is physically impossible there.
     """
     if limits.sheet is None or not (counted(launches) & launches["category"].eq("kernel")).any():
         return launches, ()
@@ -137,11 +138,11 @@ def _memory(row: dict[str, Any], limits: Limits) -> tuple[str, str] | None:
 def check_shares(kernels: pd.DataFrame, limits: Limits) -> tuple[Impossible, ...]:
     """Return the rows of ``kernels.csv`` that beat a measured ceiling, with the reason; nothing where none was measured.
 
-    Columns read: ``kernel, op, shapes, share_pct, peak_pct, unit, number_format``.
+    Columns read: ``kernel, kind, op, shapes, share_pct, peak_pct, unit, number_format``.
     """
     found = []
     for row in kernels[kernels["peak_pct"] > 100].to_dict("records"):
-        peak = limits.peak(row["unit"], row["number_format"])
+        peak = limits.peak(row["unit"], row["number_format"], product=row["kind"] in MATRIX_KINDS)
         if peak is None or not peak.measured:
             continue
         what = f"{digits(float(row['peak_pct']))} % of the measured {digits(peak.value)} TFLOP/s"

@@ -90,8 +90,9 @@ def _grouped(rows: pd.DataFrame, names: pd.Series[str], limits: Limits) -> pd.Da
         out[column] = np.where(np.bincount(code[there], minlength=count) > 0, sums, np.nan)
     for column in ("kind", "bound"):  # of which most of its time is
         word, words = pd.factorize(rows[column])
-        times = np.bincount(code * len(words) + word, time, count * len(words)).reshape(count, len(words))
-        out[column] = np.asarray(words, object)[times.argmax(axis=1)]
+        pair, size = code * len(words) + word, count * len(words)
+        times = np.where(np.bincount(pair, minlength=size) > 0, np.bincount(pair, time, size), -1.0)
+        out[column] = np.asarray(words, object)[times.reshape(count, len(words)).argmax(axis=1)]
     out = add_rates(out, limits)
     total = out["whole_us"].sum()
     out = out.assign(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
@@ -73,10 +74,10 @@ def _value(text: Any) -> Value:
     """Return what a concrete input says: ``"[16, 16]"``, ``"False"``, ``"1e-05"`` or nothing."""
     if not isinstance(text, str) or not text or len(text) > 4096:
         return None
-    try:
-        return _tuples(json.loads(_WORDS.sub(lambda word: _JSON[word[0]], text)))
-    except (ValueError, RecursionError):
-        return text
+    for written in (text, _WORDS.sub(lambda word: _JSON[word[0]], text)):
+        with contextlib.suppress(ValueError, RecursionError):
+            return _tuples(json.loads(written))
+    return text
 
 
 def _tuples(found: Any) -> Value:

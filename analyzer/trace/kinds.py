@@ -11,7 +11,7 @@ import pandas as pd
 
 from analyzer.schema.operators import OpCall
 from analyzer.trace.fused import fused_kind, fused_operators
-from analyzer.trace.kind_rules import KERNELS, OPERATORS, WRAPPER_PATTERN, WRAPPERS
+from analyzer.trace.kind_rules import BRACKET_PATTERN, KERNELS, OPERATORS, WRAPPER_PATTERN, WRAPPERS
 from analyzer.trace.spans import Spans
 
 KINDS = (
@@ -44,12 +44,12 @@ _ATTENTION_MODULE = re.compile(r"(^|[._])(attn|attention|selfattention|self_attn
 
 def is_bracket(op: str) -> bool:
     """Tell whether ``op`` is one of autograd's brackets around operators, which do nothing themselves even when empty."""
-    return WRAPPER_PATTERN.match(op) is not None
+    return BRACKET_PATTERN.match(op) is not None
 
 
 def is_wrapper(op: str) -> bool:
     """Tell whether ``op`` only calls other operators, so that its own time is dispatch and not work."""
-    return op in WRAPPERS or is_bracket(op)
+    return op in WRAPPERS or WRAPPER_PATTERN.match(op) is not None
 
 
 @lru_cache(maxsize=65536)
@@ -57,7 +57,7 @@ def operator_kind(op: str) -> str | None:
     """Return the kind of an operator by its name, None where no rule fits."""
     if fused_kind(op):
         return _compiled_kind(op)
-    if is_bracket(op):
+    if WRAPPER_PATTERN.match(op):
         return None
     if op in _WRITES_WHOLE:
         return "indexing"

@@ -177,7 +177,7 @@ def _device(values: dict[str, bytes], events: pd.DataFrame) -> tuple[DeviceFacts
     if facts is None:
         return DeviceFacts(type="cuda", name="GPU (not named in the trace)", vendor=AMD if amd else NVIDIA, index=index), ()
     names = {d.id: d.name_ for d in known}
-    ran = sorted({names[i] for i in events["device"].unique().tolist() if i in names} - {facts.name_})
+    ran = sorted({names[i] for i in events["device"].unique().tolist() if names.get(i)} - {facts.name_})
     others = (f"kernels ran on {', '.join(ran)} as well; every limit is that of {facts.name_}, which ran most",) if ran else ()
     major = facts.computeMajor if facts.computeMajor is not None else facts.major
     minor = facts.computeMinor if facts.computeMinor is not None else facts.minor

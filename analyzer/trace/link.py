@@ -202,20 +202,35 @@ def _link_operators(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stret
     )
 
 
+_FAMILIES = (("attention", "matmul", "moe", "convolution", "depthwise"), ("pooling", "reduction"))
+"""Kinds that call one another for the same work: attention is made of products, a pool over everything is a mean."""
+
+
 def _wrappers(frame: pd.DataFrame, ops: Spans) -> npt.NDArray[np.bool_]:
     """Tell which operators only call others.
 
-    Not one that works and has only views below it: there a backend does all of it by itself.
+    One that works is none unless it encloses an operator of its own sort: with nothing but views and scratch below it, a
+    backend does all of the work by itself.
     """
     names = frame["name"].cat
     if not len(names.categories):
         return np.zeros(len(frame), bool)
-    bracket = np.array([is_bracket(name) for name in names.categories], bool)
-    caller = np.array([is_wrapper(name) for name in names.categories], bool)
-    working = np.array([operator_kind(name) not in (None, "view") for name in names.categories], bool)
     codes = names.codes.to_numpy()
-    calls_work = ops.enclose(working[codes]) | (ops.has_children() & ~working[codes])
-    return np.asarray(bracket[codes] | (caller[codes] & calls_work), bool)
+    bracket = np.array([is_bracket(name) for name in names.categories], bool)[codes]
+    caller = np.array([is_wrapper(name) for name in names.categories], bool)[codes]
+    family = np.array([_family(name) for name in names.categories], object)[codes]
+    calls_work = ops.has_children() & (family == "")
+    for sort in set(family[caller]) - {""}:
+        calls_work |= (family == sort) & ops.enclose(family == sort)
+    return np.asarray(bracket | (caller & calls_work), bool)
+
+
+def _family(name: str) -> str:
+    """Return the kind of an operator, the first of its family; empty where it does no work of its own."""
+    kind = operator_kind(name)
+    if kind in (None, "view"):
+        return ""
+    return next((family[0] for family in _FAMILIES if kind in family), str(kind))
 
 
 def _select(linked: Linked, trace: Trace, selection: Selection) -> Linked:

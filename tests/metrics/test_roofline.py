@@ -118,3 +118,14 @@ def test_no_launches_give_empty_tables(tmp_path: Path) -> None:
     a = analyze(traces.write(tmp_path / "t.json", traces.document([traces.op("aten::mm", 0, 40)])))
     for frame in (a.rooflines.operators, a.rooflines.modules, a.rooflines.model):
         assert tuple(frame.columns) == GROUP_COLUMNS
+
+
+def test_what_took_no_time_keeps_its_own_kind(tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = []
+    for i, (op, name, us) in enumerate(
+        [("aten::mm", "ampere_sgemm_128x64", 50.0), ("aten::relu", "elementwise", 0.0), ("aten::sum", "reduce_kernel", 0.0)], 1
+    ):
+        events += [traces.op(op, 100 * i, 9, dims=[[64, 64]] * 2), traces.launch(100 * i + 1, i)]
+        events.append(traces.kernel(name, 100 * i + 20.5, us, i))
+    rows = analyze(traces.write(tmp_path / "t.json", traces.document(events))).rooflines.operators.set_index("name")
+    assert rows["kind"].to_dict() == {"aten::mm": "matmul", "aten::relu": "pointwise", "aten::sum": "reduction"}

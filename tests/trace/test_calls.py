@@ -83,7 +83,7 @@ def test_damaged_operator_files(tmp_path: Path, content: bytes) -> None:
     [
         ("[True, True, False]", (True, True, False)), ("True", True), ("1.", 1.0), ("0.", 0.0), ("[0.5, 2.]", (0.5, 2.0)),
         ("[1, -1]", (1, -1)), ("1.0000000000000001e-05", 1e-05), ("none", "none"), ("bhqk,bhkd->bhqd", "bhqk,bhkd->bhqd"),
-        ("[None, 3]", (None, 3)), ("1.e", "1.e"),
+        ("[None, 3]", (None, 3)), ("1.e", "1.e"), ('["True", "1."]', ("True", "1.")), ('"v1."', "v1."),
     ],
 )  # fmt: skip
 def test_concrete_arguments_as_kineto_writes_them(text: str, value: object) -> None:

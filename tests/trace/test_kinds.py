@@ -6,7 +6,7 @@ import pytest
 
 from analyzer.schema.operators import OpCall, TensorArg
 from analyzer.trace.kind_rules import KERNELS, OPERATORS
-from analyzer.trace.kinds import KINDS, ROLES, classify, is_depthwise, is_wrapper, kernel_kind, operator_kind
+from analyzer.trace.kinds import KINDS, ROLES, classify, is_bracket, is_depthwise, is_wrapper, kernel_kind, operator_kind
 
 
 def test_every_kind_has_a_role() -> None:
@@ -137,6 +137,18 @@ def test_unnamed_triton_kernels_that_share_memory_reduce() -> None:
 )  # fmt: skip
 def test_wrappers_only_call_others(op: str, wrapper: bool) -> None:
     assert is_wrapper(op) == wrapper
+
+
+@pytest.mark.parametrize(
+    ("op", "empty"),
+    [
+        ("AddBackward0", True), ("ReluBackward1", True), ("autograd::engine::evaluate_function: X", True),
+        ("torch::autograd::AccumulateGrad", True), ("CompiledFunctionBackward", False), ("MyFunctionBackward", False),
+        ("aten::linear", False),
+    ],
+)  # fmt: skip
+def test_only_generated_nodes_are_known_to_do_nothing(op: str, empty: bool) -> None:
+    assert is_bracket(op) == empty
 
 
 def test_depthwise_backward_is_depthwise() -> None:

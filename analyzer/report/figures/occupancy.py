@@ -99,7 +99,7 @@ def _one_wave(axes: Axes, plan: Plan) -> None:
 
 
 def _draw(axes: Axes, plan: Plan, marks: list[Mark]) -> None:
-    """Draw the marks of one run, in one go: no large one covers a small one."""
+    """Draw the marks of one run, in one go: no large one of them covers a small one."""
     shade = colour(f"run-{marks[0].run}")
     marks = sorted(marks, key=lambda mark: -mark.share_pct)
     areas = [max(LARGEST_AREA * mark.share_pct / 100, SMALLEST_AREA) for mark in marks]
