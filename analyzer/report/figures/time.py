@@ -8,7 +8,7 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 
 from analyzer.format import axis_unit, digits, percent
-from analyzer.report.figures.canvas import WIDTH_IN, draw
+from analyzer.report.figures.canvas import WIDTH_IN, Margins, draw
 from analyzer.report.figures.theme import KIND_COLOURS, colour
 from analyzer.report.marks.time import IDLE, Stack, Timeline
 from analyzer.report.text import clean
@@ -22,16 +22,18 @@ def stacked(stacks: tuple[Stack, ...], idle: str, title: str) -> str:
     factor, unit = axis_unit(max(stack.total_us for stack in stacks))
     kinds = [kind for kind in KIND_COLOURS if any(kind == name for s in stacks for name, _ in s.parts)]
 
+    widest = max(stack.total_us for stack in stacks) / factor
+
     def paint(figure: Figure) -> None:
         upper, lower = figure.subplots(2, 1)
         for axes, shares in ((upper, False), (lower, True)):
             for row, stack in enumerate(stacks):
-                _bar(axes, stack, row, factor, shares)
+                _bar(axes, stack, row, factor, 100 if shares else widest, shares=shares)
             axes.set_yticks(range(len(stacks)), [clean(s.label, 24) for s in stacks])
             axes.set_ylim(len(stacks) - 0.45, -0.55)
             axes.tick_params(axis="y", length=0)
             axes.spines["left"].set_visible(False)
-            axes.set_xlim(0, 101 if shares else max(s.total_us for s in stacks) / factor * 1.01)
+            axes.set_xlim(0, (100 if shares else widest) * 1.01)
         known = all(stack.steps for stack in stacks)
         upper.set_title(
             f"{'Whole time per step' if known else 'Whole traces, which do not all name steps'}: kinds, then {idle}"
@@ -41,14 +43,25 @@ def stacked(stacks: tuple[Stack, ...], idle: str, title: str) -> str:
         lower.set_xlabel("% of busy time")
         handles = [Patch(facecolor=colour(f"kind-{kind}"), edgecolor=colour("fg"), label=kind) for kind in kinds]
         handles.append(Patch(facecolor=colour("idle"), edgecolor=colour("fg"), linestyle=(0, (2, 1.5)), label=idle))
-        figure.legend(handles=handles, loc="outside upper left", ncols=7, handlelength=1.1, columnspacing=1.3)
+        figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, 1), ncols=7, handlelength=1.1, columnspacing=1.3)
 
     rows = -(-(len(kinds) + 1) // 7)
     height = 1.5 + 0.2 * rows + 0.86 * len(stacks)
-    return draw("fig2", height, title, "Stacked bars of time by kind for each run; numbers in the table below", paint)
+    margins = _margins(height, [clean(s.label, 24) for s in stacks], above=0.42 + 0.2 * rows, between=0.68, panels=2)
+    text = "Stacked bars of time by kind for each run; numbers in the table below"
+    return draw("fig2", height, title, text, paint, margins)
 
 
-def _bar(axes: Axes, stack: Stack, row: int, factor: float, shares: bool) -> None:
+def _margins(height: float, names: list[str], *, above: float, between: float, panels: int) -> Margins:
+    """Return room for the ``names`` of rows on the left, and in inches ``above`` the axes, below them and ``between`` two."""
+    left = (max(len(name) for name in names) * POINTS_PER_LETTER * 1.15 + 12) / 72 / WIDTH_IN
+    below = 0.48
+    one = (height - above - below - between * (panels - 1)) / panels
+    return Margins(left, below / height, 0.985, 1 - above / height, between / one)
+
+
+def _bar(axes: Axes, stack: Stack, row: int, factor: float, width: float, *, shares: bool) -> None:
+    """Draw one bar on an axis of ``width``, of shares of the busy time or of times."""
     whole = stack.busy_us if shares else stack.total_us
     if whole <= 0:
         return
@@ -63,8 +76,8 @@ def _bar(axes: Axes, stack: Stack, row: int, factor: float, shares: bool) -> Non
             color=colour("idle" if idle else f"kind-{kind}"), edgecolor=colour("fg"), linewidth=0.5,
             linestyle=(0, (2, 1.5)) if idle else "solid",
         )  # fmt: skip
-        if value >= LABELLED_SHARE * whole:
-            share = value / whole
+        share = value * scale / width  # of what is drawn: a short bar has no room for words
+        if share >= LABELLED_SHARE:
             text = percent(100 * share) if shares else digits(value * scale)
             ink = colour("fg" if idle else f"on-{kind}")
             axes.text(at + value * scale / 2, row, _fit(kind, text, share), ha="center", va="center", fontsize=7.5, color=ink)
@@ -105,7 +118,10 @@ def timelines(lines: tuple[Timeline, ...], title: str) -> str:
         panels[-1].set_xlabel(f"{unit} since the start of the step" if lines[0].step >= 0 else f"{unit} since the start")
 
     height = 0.55 + 0.4 * len(lines) + 0.26 * rows
-    return draw("fig3", height, title, "Timeline of one representative step for each run; numbers in the table below", paint)
+    names = [lane.name for line in lines for lane in line.lanes]
+    margins = _margins(height, names, above=0.32, between=0.4, panels=len(lines))
+    text = "Timeline of one representative step for each run; numbers in the table below"
+    return draw("fig3", height, title, text, paint, margins)
 
 
 def _boxes(spans: list[tuple[float, float]], low: float, high: float) -> Path:
