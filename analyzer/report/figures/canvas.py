@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -55,6 +56,11 @@ def draw(
         # savefig would lay out and draw everything once before it draws the same again
         canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})  # type: ignore[no-untyped-call]
     return _inline(buffer.getvalue(), figure_id, title, description)
+
+
+def legend(figure: Figure, handles: Sequence[Artist], columns: int, **spacing: float) -> None:
+    """Put a legend of ``columns`` into the upper left corner of a figure with margins."""
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, 1), ncols=columns, **spacing)
 
 
 def _inline(svg: str, figure_id: str, title: str, description: str) -> str:

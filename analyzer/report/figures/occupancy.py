@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from analyzer.format import decade
-from analyzer.report.figures.canvas import WIDTH_IN, Margins, draw
+from analyzer.report.figures.canvas import WIDTH_IN, Margins, draw, legend
 from analyzer.report.figures.placing import LETTER_IN, LINE_IN, Plan
 from analyzer.report.figures.theme import MARKERS, colour
 from analyzer.report.marks.occupancy import Mark, Occupancy, tail_curve
@@ -49,12 +49,7 @@ def occupancy(data: Occupancy, labels: tuple[str, ...], title: str) -> str:
             if mark.rank:
                 _name(upper, plan, mark)
         runs = sorted({mark.run for mark in data.marks})
-        figure.legend(
-            handles=[_handle(run, labels[run]) for run in runs],
-            loc="upper left",
-            bbox_to_anchor=(0, 1),
-            ncols=max(len(runs), 1),
-        )
+        legend(figure, [_handle(run, labels[run]) for run in runs], max(len(runs), 1))
 
     return draw("fig8", HEIGHT_IN, title, "Occupancy against waves; the marks are listed in the table below", paint, MARGINS)
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from analyzer.format import decade, digits
 from analyzer.metrics.limits import ATTAINABLE
-from analyzer.report.figures.canvas import WIDTH_IN, Margins, draw
+from analyzer.report.figures.canvas import WIDTH_IN, Margins, draw, legend
 from analyzer.report.figures.placing import LINE_IN, Plan
 from analyzer.report.figures.theme import MARKERS, colour
 from analyzer.report.marks.roofline import Ceiling, Mark, Roofline
@@ -41,12 +41,7 @@ def roofline(data: Roofline, labels: tuple[str, ...], title: str) -> str:
             if mark.rank:
                 _name(axes, plan, mark, scale)
         runs = sorted({mark.run for mark in data.marks})
-        figure.legend(
-            handles=[_handle(run, labels[run]) for run in runs],
-            loc="upper left",
-            bbox_to_anchor=(0, 1),
-            ncols=max(len(runs), 1),
-        )
+        legend(figure, [_handle(run, labels[run]) for run in runs], max(len(runs), 1))
 
     return draw(
         "fig4", HEIGHT_IN, title, "Roofline on logarithmic axes; the marks are listed in the table below", paint, MARGINS

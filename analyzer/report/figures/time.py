@@ -8,7 +8,7 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 
 from analyzer.format import axis_unit, digits, percent
-from analyzer.report.figures.canvas import WIDTH_IN, Margins, draw
+from analyzer.report.figures.canvas import WIDTH_IN, Margins, draw, legend
 from analyzer.report.figures.theme import KIND_COLOURS, colour
 from analyzer.report.marks.time import IDLE, Stack, Timeline
 from analyzer.report.text import clean
@@ -43,7 +43,7 @@ def stacked(stacks: tuple[Stack, ...], idle: str, title: str) -> str:
         lower.set_xlabel("% of busy time")
         handles = [Patch(facecolor=colour(f"kind-{kind}"), edgecolor=colour("fg"), label=kind) for kind in kinds]
         handles.append(Patch(facecolor=colour("idle"), edgecolor=colour("fg"), linestyle=(0, (2, 1.5)), label=idle))
-        figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, 1), ncols=7, handlelength=1.1, columnspacing=1.3)
+        legend(figure, handles, 7, handlelength=1.1, columnspacing=1.3)
 
     rows = -(-(len(kinds) + 1) // 7)
     height = 1.5 + 0.2 * rows + 0.86 * len(stacks)
