@@ -90,6 +90,11 @@ class Limits:
             dtype = "float16"  # one rate for both
         return self._spec(table.get(dtype), "TFLOP/s", f"{unit}.{dtype}")
 
+    def matrix_attainable(self, dtype: str) -> Roof | None:
+        """Return what a large matrix product was published to reach on this product, None where nothing was."""
+        value = self.sheet.matrix_attainable_tflops.get(dtype) if self.sheet else None
+        return self._spec(value, "TFLOP/s", f"matrix_attainable.{dtype}")
+
     def physical_peak(self, unit: Unit, dtype: str) -> Roof | None:
         """Return the datasheet's peak at the highest clock of the device, where its figure is for a lower one."""
         spec, sheet = self.spec_peak(unit, dtype), self.sheet
@@ -103,13 +108,17 @@ class Limits:
         """Return why a limit is not known."""
         if self.device.type == "cpu":
             return NOT_CALIBRATED
+        if "attainable" in what and not self.reason:
+            return "no measurement of this product is in the database"
         return self.reason or f"not in the datasheet ({what}), and the run was not calibrated for it"
 
     def _spec(self, value: float | None, unit: str, figure: str) -> Roof | None:
         if self.sheet is None or value is None:
             return None
         found = self.sheet.figure(figure)
-        source = self.sheet.title + (f": {found.source}" if found else "")
+        # what others measured, and what is only recalled, is no datasheet's figure
+        foreign = "attainable" in figure or figure == "l2_to_sm"
+        source = (f"for {self.sheet.name}" if foreign else self.sheet.title) + (f": {found.source}" if found else "")
         return Roof(float(value), unit, measured=False, source=source)
 
     def _measured_product(self, unit: Unit, dtype: str) -> Roof | None:
@@ -151,6 +160,9 @@ def limit_facts(limits: Limits, used: tuple[tuple[Unit, str], ...]) -> tuple[Lim
         roof = limits.peak(unit, dtype)
         name = f"{unit if gpu else 'arithmetic'} peak, {dtype}"
         facts.append(_fact(f"{name}, used for floors", roof, "TFLOP/s", limits, line=name))
+        reached = limits.matrix_attainable(dtype) if unit == "matrix" else None
+        if reached:
+            facts.append(_fact(f"{name}, attainable by a large product", reached, "TFLOP/s", limits))
         if gpu and roof and roof.measured:
             facts.append(_fact(f"{name}, datasheet", limits.spec_peak(unit, dtype), "TFLOP/s", limits, line=name))
     return tuple(facts)

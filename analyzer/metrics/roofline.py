@@ -59,7 +59,18 @@ def rooflines(launches: pd.DataFrame, limits: Limits) -> Rooflines:
         operators=_grouped(rows, rows["owner_op"], limits),
         modules=_grouped(rows, rows["module"].map(patterns), limits),
         model=_grouped(rows, pd.Series("model", index=rows.index), limits),
+        unmodelled=_unmodelled(rows),
     )
+
+
+def _unmodelled(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the time of ``rows`` without a work model by operator, kind and reason."""
+    lacking = rows[rows["unmodelled"].ne("")]
+    groups = lacking.groupby(["op", "kind", "unmodelled"], sort=False)["dur_ns"].agg(["size", "sum"]).reset_index()
+    groups = groups.sort_values("sum", ascending=False, kind="stable", ignore_index=True)
+    total = max(float(rows["dur_ns"].sum()), 1.0)
+    out = groups.rename(columns={"unmodelled": "why", "size": "calls"})
+    return out.assign(time_us=out["sum"] / 1e3, share_pct=100 * out["sum"] / total).drop(columns="sum")
 
 
 def module_pattern(name: str) -> str:

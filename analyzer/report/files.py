@@ -142,23 +142,8 @@ def _model(a: Analysis) -> dict[str, Any] | None:
 
 
 def _unmodelled(a: Analysis) -> list[dict[str, Any]]:
-    """Return the time without a work model by operator and reason, longest first."""
-    kernels = a.launches[a.launches["category"].isin(("kernel", "operator"))]
-    rows = kernels[kernels["unmodelled"].ne("")]
-    total = float(kernels["dur_ns"].sum())
-    groups = rows.groupby(["op", "kind", "unmodelled"], sort=False)["dur_ns"].agg(["size", "sum"]).reset_index()
-    groups = groups.sort_values("sum", ascending=False, kind="stable")
-    return [
-        {
-            "op": clean(str(row["op"])),
-            "kind": row["kind"],
-            "why": row["unmodelled"],
-            "calls": int(row["size"]),
-            "time_us": float(row["sum"]) / 1e3,
-            "share_pct": 100 * float(row["sum"]) / total if total else 0.0,
-        }
-        for row in groups.to_dict("records")
-    ]
+    rows = a.rooflines.unmodelled.to_dict("records")
+    return [{str(key): value for key, value in row.items()} | {"op": clean(str(row["op"]))} for row in rows]
 
 
 def _latency(a: Analysis) -> dict[str, Any] | None:

@@ -106,11 +106,15 @@ class Impossible:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rooflines:
-    """Rates, shares of the peaks and bounds by operator, by module and of the whole model (one row)."""
+    """Rates, shares of the peaks and bounds by operator, by module and of the whole model (one row).
+
+    ``unmodelled``: the time without a work model, columns ``op, kind, why, calls, time_us, share_pct``, longest first.
+    """
 
     operators: pd.DataFrame
     modules: pd.DataFrame
     model: pd.DataFrame
+    unmodelled: pd.DataFrame
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -58,7 +58,7 @@ def analysis(label: str, kinds: dict[str, tuple[float, float, float, float]], id
         kinds=table,
         kernels=pd.DataFrame(),
         launches=pd.DataFrame(),
-        rooflines=Rooflines(pd.DataFrame(), pd.DataFrame(), pd.DataFrame()),
+        rooflines=Rooflines(*(pd.DataFrame() for _ in range(4))),
         limits=(),
         latency=more.get("latency"),
         timings=TIMINGS.empty(),

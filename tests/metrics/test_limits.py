@@ -115,3 +115,11 @@ def test_the_clock_of_the_device_itself_counts() -> None:
     assert peak is not None
     assert spec is not None
     assert peak.value / spec.value == pytest.approx(3200 / 2520)
+
+
+def test_what_a_large_product_was_published_to_reach_stands_apart() -> None:
+    found = {fact.name: fact.figure for fact in limit_facts(limits(), (("matrix", "bfloat16"),))}
+    assert found["matrix peak, bfloat16, used for floors"].value == 989
+    assert found["matrix peak, bfloat16, attainable by a large product"].value == 794.5
+    assert limits().matrix_attainable("float16") is None
+    assert not found["matrix peak, bfloat16, attainable by a large product"].source.startswith("datasheet")

@@ -135,26 +135,20 @@ def unmodelled(study: Study) -> Folded | None:
 
 
 def _unmodelled_rows(a: Analysis) -> list[Row]:
-    rows = a.launches[a.launches["category"].isin(("kernel", "operator")) & a.launches["unmodelled"].ne("")]
-    total = float(a.launches.loc[a.launches["category"].isin(("kernel", "operator")), "dur_ns"].sum())
-    if rows.empty or not total:
-        return []
-    groups = rows.groupby(["op", "kind", "unmodelled"], sort=False)["dur_ns"].agg(["size", "sum"]).reset_index()
-    groups = groups.sort_values("sum", ascending=False, kind="stable")
+    groups, run = a.rooflines.unmodelled, Cell(clean(a.label, 60))
     out = []
     for row in groups.head(MAX_REASONS).to_dict("records"):
-        name = operator_label(str(row["op"])) if row["op"] else "(no operator)"
         cells = (
-            Cell(name), Cell(clean(a.label, 60)), Cell(str(row["kind"]), chip=str(row["kind"])),
-            Cell(count(int(row["size"])), float(row["size"])), number(100 * float(row["sum"]) / total, 2),
-            Cell(clean(str(row["unmodelled"]), 120)),
+            Cell(operator_label(str(row["op"])) if row["op"] else "(no operator)"), run,
+            Cell(str(row["kind"]), chip=str(row["kind"])), Cell(count(int(row["calls"])), float(row["calls"])),
+            number(float(row["share_pct"]), 2), Cell(clean(str(row["why"]), 120)),
         )  # fmt: skip
         out.append(Row(cells))
     if len(groups) > MAX_REASONS:
         rest = groups.iloc[MAX_REASONS:]
-        text = f"{len(rest)} more, all of them in kernels.csv"
-        share = number(100 * float(rest["sum"].sum()) / total, 2)
-        out.append(Row((Cell(text), Cell(clean(a.label, 60)), Cell(""), Cell(count(int(rest["size"].sum()))), share, Cell(""))))
+        text = Cell(f"{len(rest)} more, all of them in summary.json")
+        calls = Cell(count(int(rest["calls"].sum())), float(rest["calls"].sum()))
+        out.append(Row((text, run, Cell(""), calls, number(float(rest["share_pct"].sum()), 2), Cell(""))))
     return out
 
 
