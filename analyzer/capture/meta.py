@@ -51,7 +51,8 @@ def parameters(choice: ModelChoice, image_size: int) -> int:
 def record_ops(choice: ModelChoice, batch_size: int, image_size: int, dtype: str) -> list[dict[str, Any]]:
     """Return the operators of one forward pass as ``ops.json.gz`` has them, from a run on the meta device.
 
-    They are the leaf operators as dispatched; scaled_dot_product_attention is one of them, not its decomposition.
+    They are the leaf operators as dispatched; scaled_dot_product_attention is one of them, not its decomposition. Each has
+    besides, under ``module``, the path of the innermost module that ran it; the root has its class name.
 
     Raises:
         ConfigError: the model cannot take the input, or needs data to run.
@@ -77,7 +78,7 @@ def inspect(choice: ModelChoice, batch_size: int, image_size: int, dtype: str) -
             model = _meta_model(choice, image_size).to(DTYPES[dtype_name(dtype)])
             shape = (batch_size, channels(choice), image_size, image_size)
             x = torch.empty(shape, device="meta", dtype=DTYPES[dtype_name(dtype)])
-            with _refuse_cropping(model, display_name(choice)), recorder, _Attention(recorder):
+            with _refuse_cropping(model, display_name(choice)), _paths(model, recorder), recorder, _Attention(recorder):
                 model(x)
     except _NeedsDataError as error:
         return Inspection(_count(model) if model is not None else None, reason=str(error))
@@ -151,6 +152,25 @@ def _refuse_cropping(model: nn.Module, name: str) -> Iterator[None]:
             hook.remove()
 
 
+@contextmanager
+def _paths(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
+    """Tell ``recorder`` which module runs, by the names that the scopes of a profiled run have."""
+    hooks: list[Any] = []
+
+    def attach(module: nn.Module, path: str) -> None:
+        hooks.append(module.register_forward_pre_hook(lambda owner, _: recorder.enter(owner, path)))
+        # always_call: also when forward raises something that a module above it catches
+        hooks.append(module.register_forward_hook(lambda owner, *_: recorder.leave(owner), always_call=True))
+
+    try:
+        for path, module in model.named_modules():
+            attach(module, path or type(model).__name__)
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 class _Recorder(TorchDispatchMode):
     """Writes down every dispatched operator. Storages are held, so that their numbers stay unique."""
 
@@ -159,6 +179,16 @@ class _Recorder(TorchDispatchMode):
         self.ops: list[dict[str, Any]] = []
         self.largest_bytes = 0
         self._storages: dict[int, tuple[int, Any]] = {}
+        self._running: list[tuple[int, str]] = []
+
+    def enter(self, module: nn.Module, path: str) -> None:
+        """Name the module that runs from now on."""
+        self._running.append((id(module), path))
+
+    def leave(self, module: nn.Module) -> None:
+        """Forget ``module`` and what an exception left running inside it."""
+        while self._running and self._running.pop()[0] != id(module):
+            pass
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -180,6 +210,7 @@ class _Recorder(TorchDispatchMode):
                 "name": name,
                 "inputs": [self._argument(value, held) for value in inputs],
                 "outputs": [self._argument(value, held) for value in outputs],
+                "module": self._running[-1][1] if self._running else "",
             }
         )
         self.largest_bytes = max(self.largest_bytes, sum(held.values()))

@@ -10,6 +10,7 @@ from analyzer.metrics.work import Work, has_formula, work_of
 from analyzer.schema.operators import OpCall
 from analyzer.trace.kinds import operator_kind
 from analyzer.trace.link import GRAPH
+from analyzer.trace.shapes import shapes_text
 from analyzer.trace.spans import Int64, Spans
 
 MODELLED = ("formula", "helper", "view")
@@ -33,7 +34,7 @@ def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, nam
     """Return ``launches`` with their work: FLOP and bytes, whose operator it is and what it rests on.
 
     Columns added: ``owner`` (the operator that has the work, -1 without) and its name ``owner_op``; ``flop, bytes_compulsory,
-    bytes_high, basis, unmodelled, shapes, dtype``.
+    bytes_high, basis, share, unmodelled, shapes, dtype``; ``share`` is that of the operator's work which a launch does.
 
     Approximation: several launches that do the work of one operator share it in proportion to their durations.
 
@@ -59,6 +60,7 @@ def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, nam
         bytes_compulsory=np.array([w.bytes if w else np.nan for w in found], np.float64) * share,
         bytes_high=np.array([_high(w) for w in found], np.float64) * share,
         basis=basis,
+        share=share,
         unmodelled=[
             "" if b in MODELLED else reasons[i] if i >= 0 else str(out)
             for b, i, out in zip(basis, owner.tolist(), outside, strict=True)
@@ -166,15 +168,5 @@ def _shares(
 
 def _describe_all(calls: list[OpCall | None]) -> list[tuple[str, str]]:
     known = {id(call): call for call in calls}
-    described = {key: _describe(call) for key, call in known.items()}
+    described = {key: shapes_text(call) if call is not None else ("", "") for key, call in known.items()}
     return [described[id(call)] for call in calls]
-
-
-def _describe(call: OpCall | None) -> tuple[str, str]:
-    """Return the input shapes as text, ``1x197x768 768x2304``, and the element type of the operator."""
-    if call is None:
-        return "", ""
-    tensors = call.tensors()
-    shapes = " ".join("x".join(map(str, t.shape)) or "scalar" for t in tensors[:8])
-    dtype = next((t.dtype for t in tensors if t.dtype != "unknown"), "")
-    return shapes + (" ..." if len(tensors) > 8 else ""), dtype

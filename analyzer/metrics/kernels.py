@@ -8,8 +8,9 @@ import pandas as pd
 from analyzer.metrics.attribution import counted
 from analyzer.metrics.limits import Limits
 from analyzer.metrics.memory import name_bounds
-from analyzer.metrics.roofline import SUMS, add_rates, module_pattern
+from analyzer.metrics.roofline import SUMS, add_rates
 from analyzer.schema.evidence import Evidence
+from analyzer.trace.scopes import module_pattern
 
 KEY = ["kernel", "kind", "role", "op", "shapes", "dtype", "grid", "block", "registers", "shared_bytes"]
 
@@ -36,6 +37,11 @@ _FIRST = (
 """What all launches of a row have in common."""
 
 
+MOVED = ("bytes_l2_sm", "bytes_dram_low", "bytes_dram_high")
+LOCALITY = ("reuse_factor", "footprint_bytes", "reuse_distance_median_bytes", "geometry_confidence")
+"""What the access model adds to launches, handed over as columns: sums, and what all launches of a row have in common."""
+
+
 def group_kernels(launches: pd.DataFrame, run: str, limits: Limits) -> pd.DataFrame:
     """Return the rows of ``kernels.csv``, longest first, with the columns of EXTRA beside them.
 
@@ -48,7 +54,11 @@ def group_kernels(launches: pd.DataFrame, run: str, limits: Limits) -> pd.DataFr
     for column in ("flop", "bytes_compulsory", "bytes_high"):
         frame[column] = frame[column].where(counted(rows))
     grouped = frame.groupby(KEY, dropna=False, sort=False)
-    parts = [grouped[list(SUMS)].sum(min_count=1), grouped[["calls", "time_us"]].sum(), grouped[list(_FIRST)].first()]
+    parts = [
+        grouped[[*SUMS, *MOVED]].sum(min_count=1),
+        grouped[["calls", "time_us"]].sum(),
+        grouped[[*_FIRST, *LOCALITY]].first(),
+    ]
     summed = pd.concat([*parts, grouped["module"].agg(_module_pattern)], axis=1).reset_index()
     out = _rates(summed.assign(run=run), limits)
     out = out.sort_values("time_us", ascending=False, kind="stable", ignore_index=True)
@@ -70,10 +80,11 @@ def _module_pattern(modules: pd.Series[str]) -> str:
 def _rates(frame: pd.DataFrame, limits: Limits) -> pd.DataFrame:
     total = frame["time_us"].sum()
     out = add_rates(frame.assign(bound=name_bounds(frame, on_gpu=limits.device.type == "cuda")), limits)
+    modelled = (out["basis"] == "formula") | out["bytes_l2_sm"].notna()
     return out.assign(
         share_pct=100 * out["time_us"] / total if total > 0 else 0.0,
         mean_us=out["time_us"] / out["calls"],
         # more than memory can deliver: the bytes came from a cache, so this is no DRAM throughput
         dram_gbps=out["gbps"].where(~out["from_cache"]),
-        evidence=np.where(out["basis"] == "formula", Evidence.MODELLED.value, Evidence.MEASURED.value),
+        evidence=np.where(modelled, Evidence.MODELLED.value, Evidence.MEASURED.value),
     )

@@ -76,6 +76,7 @@ def missing_occupancy(device: DeviceFacts) -> str:
 
 OCCUPANCY_COLUMNS = (
     "occupancy_theoretical_pct", "occupancy_pct", "occupancy_limit", "waves", "tail_efficiency_pct", "blocks_per_sm",
+    "resident_blocks",
 )  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def add_occupancy(launches: pd.DataFrame, device: DeviceFacts) -> pd.DataFrame:
     """Return ``launches`` with the columns OCCUPANCY_COLUMNS; empty where registers or geometry are not in the trace.
 
     ``occupancy_pct`` caps the resident blocks by the grid, min(resident, grid / multiprocessors), as Kineto does;
-    ``blocks_per_sm`` is grid / multiprocessors, known on AMD too.
+    ``blocks_per_sm`` is grid / multiprocessors, known on AMD too; ``resident_blocks`` is how many fit on a multiprocessor.
     """
     columns: dict[str, list[float | str]] = {name: [] for name in OCCUPANCY_COLUMNS}
     limits = sm_limits(device.compute_capability) if device.vendor == NVIDIA else None
@@ -104,7 +105,7 @@ def _launch_occupancy(
     sides = [int(side) for side in grid.split(",")] if grid else [0]
     blocks = math.prod(sides) if min(sides) > 0 else 0
     per_sm = blocks / sm_count if sm_count and blocks > 0 else np.nan
-    unknown = (np.nan, np.nan, "", np.nan, np.nan, per_sm)
+    unknown = (np.nan, np.nan, "", np.nan, np.nan, per_sm, np.nan)
     if limits is None or not sm_count or blocks <= 0 or not block or math.isnan(registers):
         return unknown
     threads = math.prod(map(int, block.split(",")))
@@ -116,4 +117,4 @@ def _launch_occupancy(
     launched = min(fit.blocks, blocks / sm_count)
     waves = blocks / (fit.blocks * sm_count)
     occupancy = min(100.0 * launched * threads / limits.max_threads_per_sm, 100.0)
-    return fit.occupancy_pct, occupancy, fit.limit, waves, 100.0 * waves / math.ceil(waves), per_sm
+    return fit.occupancy_pct, occupancy, fit.limit, waves, 100.0 * waves / math.ceil(waves), per_sm, fit.blocks

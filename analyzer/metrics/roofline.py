@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 
@@ -12,6 +10,7 @@ from analyzer.metrics.limits import Limits
 from analyzer.metrics.memory import name_bounds
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Rooflines
+from analyzer.trace.scopes import module_pattern
 
 GROUP_COLUMNS = (
     "name", "kind", "calls", "time_us", "share_pct", "modelled_pct", "flop", "bytes_compulsory", "bytes_compulsory_high",
@@ -71,11 +70,6 @@ def _unmodelled(rows: pd.DataFrame) -> pd.DataFrame:
     total = max(float(rows["dur_ns"].sum()), 1.0)
     out = groups.rename(columns={"unmodelled": "why", "size": "calls"})
     return out.assign(time_us=out["sum"] / 1e3, share_pct=100 * out["sum"] / total).drop(columns="sum")
-
-
-def module_pattern(name: str) -> str:
-    """Return the module's name with its numbers as ``*``: ``blocks.3.attn.qkv`` is one of ``blocks.*.attn.qkv``."""
-    return re.sub(r"(?<![A-Za-z])\d+", "*", name)
 
 
 def _grouped(rows: pd.DataFrame, names: pd.Series[str], limits: Limits) -> pd.DataFrame:

@@ -98,9 +98,14 @@ def read_calls(path: Path) -> list[OpCall]:
         document = msgspec.json.decode(data)
         if document["format_version"] > OPS_FORMAT_VERSION:
             raise TraceError(f"{path} has format {document['format_version']}", "update the analyzer")
-        return [exact_call(op) for op in document["ops"]]
+        return calls_of(document["ops"])
     except (OSError, EOFError, zlib.error, msgspec.DecodeError, KeyError, TypeError, RecursionError) as error:
         raise TraceError(f"{path} is damaged: {error}", "record the run again, or delete the file") from error
+
+
+def calls_of(records: list[dict[str, Any]]) -> list[OpCall]:
+    """Return recorded operators as calls, in their order; what else a record tells (the module that ran it) is left out."""
+    return [exact_call(record) for record in records]
 
 
 def exact_call(op: dict[str, Any]) -> OpCall:

@@ -30,6 +30,11 @@ def spans_of(frame: pd.DataFrame) -> Spans:
     return Spans(*(frame[column].to_numpy(np.int64) for column in ("start_ns", "end_ns", "thread")))
 
 
+def module_pattern(name: str) -> str:
+    """Return the module's name with its numbers as ``*``: ``blocks.3.attn.qkv`` is one of ``blocks.*.attn.qkv``."""
+    return re.sub(r"(?<![A-Za-z])\d+", "*", name)
+
+
 @dataclass(frozen=True, slots=True)
 class Scopes:
     """Module scopes of a trace, asked by (time, thread).

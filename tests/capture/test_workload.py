@@ -61,6 +61,43 @@ def test_meta_ops_of_a_vit(vit: ModelChoice) -> None:
     assert convolution["inputs"][3] == {"value": [16, 16]}
 
 
+def test_meta_ops_name_the_module_that_ran_them(vit: ModelChoice) -> None:
+    ops = meta.record_ops(vit, 1, 64, "float32")
+    modules = {(op["name"], op["module"]) for op in ops}
+    assert ("aten::scaled_dot_product_attention", "blocks.0.attn") in modules
+    assert ("aten::addmm", "blocks.11.mlp.fc1") in modules
+    assert ("aten::convolution", "patch_embed.proj") in modules
+    assert ("aten::cat", "VisionTransformer") in modules  # the class token: the root has its class name
+    assert all(op["module"] for op in ops)
+
+
+class _Fails(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise ArithmeticError
+
+
+class _Catches(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = torch.nn.Sequential(torch.nn.ReLU(), _Fails())
+        self.last = torch.nn.GELU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with contextlib.suppress(ArithmeticError):
+            self.inner(x)
+        return self.last(x) * 2
+
+
+def test_a_module_that_raises_is_left_too() -> None:
+    recorder, model, x = meta._Recorder(), _Catches(), torch.empty(2, 3, device="meta")
+    with meta._paths(model, recorder), recorder:
+        model(x)
+    assert [(op["name"], op["module"]) for op in recorder.ops] == [
+        ("aten::relu", "inner.0"), ("aten::gelu", "last"), ("aten::mul", "_Catches"),
+    ]  # fmt: skip
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
 def test_meta_ops_hold_tensor_lists(cnn: ModelChoice) -> None:
     swin = choice("swin_tiny_patch4_window7_224")
     assert any("tensors" in a for op in meta.record_ops(swin, 1, 64, "float32") for a in op["inputs"])

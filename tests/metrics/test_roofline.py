@@ -11,8 +11,9 @@ import pytest
 
 from analyzer.analysis import analyze
 from analyzer.metrics.memory import LATENCY_US, name_bounds
-from analyzer.metrics.roofline import GROUP_COLUMNS, module_pattern
+from analyzer.metrics.roofline import GROUP_COLUMNS
 from analyzer.schema.results import Analysis
+from analyzer.trace.scopes import module_pattern
 from tests import traces
 
 

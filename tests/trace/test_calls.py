@@ -12,7 +12,7 @@ import pytest
 
 from analyzer.errors import TraceError
 from analyzer.schema.operators import OpCall, TensorArg
-from analyzer.trace.calls import match_exact, parse_call, read_calls
+from analyzer.trace.calls import calls_of, match_exact, parse_call, read_calls
 
 
 def test_kineto_arguments() -> None:
@@ -53,6 +53,15 @@ def _ops_file(path: Path, names: list[str]) -> Path:
     ops = [{"name": name, "inputs": [tensor, {"value": 1.5}], "outputs": [tensor]} for name in names]
     path.write_bytes(gzip.compress(json.dumps({"format_version": 1, "ops": ops}).encode()))
     return path
+
+
+def test_records_may_name_the_module_that_ran_them(tmp_path: Path) -> None:
+    path = _ops_file(tmp_path / "ops.json.gz", ["aten::gelu"])
+    document = json.loads(gzip.decompress(path.read_bytes()))
+    plain = read_calls(path)
+    document["ops"][0]["module"] = "blocks.0.act"
+    path.write_bytes(gzip.compress(json.dumps(document).encode()))
+    assert read_calls(path) == calls_of(document["ops"]) == plain
 
 
 def test_recorded_operators_match_step_by_step(tmp_path: Path) -> None:

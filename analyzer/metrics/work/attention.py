@@ -4,48 +4,36 @@ from __future__ import annotations
 
 import math
 
-from analyzer.metrics.work.registry import Work, read_bytes, register, short_name, tally
-from analyzer.metrics.work.shapes import like
+from analyzer.metrics.work.registry import Work, read_bytes, register, tally
 from analyzer.schema.operators import OpCall, TensorArg
+from analyzer.trace.arguments.attention import ATTENTIONS, TOKENS_FIRST, attention
+from analyzer.trace.shapes import short_name
 
-TOKENS_FIRST = frozenset((
-    "_flash_attention_forward", "_efficient_attention_forward", "_flash_attention_backward", "_efficient_attention_backward",
-))  # fmt: skip
-"""Operators whose tensors are [B, N, H, D]; those of all others, ``_cudnn_attention_forward`` too, are [B, H, N, D]."""
-
-# where the mask or bias stands, and the flag that asks for the logarithm of the sum (True: always written)
-_FORWARD: dict[str, tuple[int, int | bool]] = {
-    "scaled_dot_product_attention": (3, False),
-    "_scaled_dot_product_flash_attention": (-1, True),
-    "_scaled_dot_product_flash_attention_for_cpu": (5, True),
-    "_scaled_dot_product_efficient_attention": (3, 4),
-    "_scaled_dot_product_cudnn_attention": (3, 4),
-    "_scaled_dot_product_fused_attention_overrideable": (3, True),
-    "_flash_attention_forward": (14, True),
-    "_efficient_attention_forward": (3, 10),
-    "_cudnn_attention_forward": (3, 8),
+# the flag that asks for the logarithm of the sum (True: always written)
+_LOGARITHM: dict[str, int | bool] = {
+    "scaled_dot_product_attention": False,
+    "_scaled_dot_product_efficient_attention": 4,
+    "_scaled_dot_product_cudnn_attention": 4,
+    "_efficient_attention_forward": 10,
+    "_cudnn_attention_forward": 8,
 }
 
 
-@register(*_FORWARD)
+@register(*ATTENTIONS)
 def _forward(call: OpCall) -> Work | None:
     """2 * B*H*N_q*N_k * (D_qk + D_v), H being the heads of the queries; reads q, k, v and the mask, writes the output.
 
     The logarithm of the sum, float32[B,H,N_q], is written too where the operator always does or was asked to.
     Approximation: causal masks are not subtracted, as in torch's counter.
     """
-    q, k, v = call.tensor(0), call.tensor(1), call.tensor(2)
-    if q is None or k is None or v is None or not 3 <= len(q.shape) == len(k.shape) == len(v.shape) <= 4:
+    found = attention(call)
+    if found is None:
         return None
-    name = short_name(call)
-    inner = name in TOKENS_FIRST
-    if (inner or "cudnn" in name) and len(q.shape) == 3:
-        return None  # packed sequences: their lengths are not in the shapes
-    mask_at, sum_at = _FORWARD[name]
-    out = like(q, (*q.shape[:-1], v.shape[-1]))
-    writes: list[TensorArg] = call.results()[:2] or [out, *_logarithm(call, q, sum_at)]
-    mask = call.tensor(mask_at) if mask_at >= 0 else None
-    return tally(2.0 * score_count(q, k, inner) * (q.shape[-1] + v.shape[-1]), [q, k, v, mask], writes)
+    q, k, v = found.q, found.k, found.v
+    flag = _LOGARITHM.get(short_name(call), True)
+    writes: list[TensorArg] = call.results()[:2] or [found.out, *_logarithm(call, q, flag)]
+    scores = score_count(q, k, found.tokens_first)
+    return tally(2.0 * scores * (q.shape[-1] + v.shape[-1]), [q, k, v, found.mask], writes)
 
 
 def score_count(q: TensorArg, k: TensorArg, tokens_first: bool) -> int:

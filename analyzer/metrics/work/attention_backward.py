@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from analyzer.metrics.work.attention import TOKENS_FIRST, score_count
-from analyzer.metrics.work.registry import Work, register, short_name, tally
-from analyzer.metrics.work.shapes import like
+from analyzer.metrics.work.attention import score_count
+from analyzer.metrics.work.registry import Work, register, tally
 from analyzer.schema.operators import OpCall, TensorArg
+from analyzer.trace.arguments.attention import TOKENS_FIRST
+from analyzer.trace.shapes import like, short_name
 
 # positions of: bias or mask, output, logarithm of the sum, flag(s) that ask for the bias's gradient (-1: it has none)
 _BACKWARD = {

@@ -1,141 +1,23 @@
-"""Convolutions, forward. The layouts are those of every backend's operator since torch 1.8."""
+"""Convolutions, forward."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
-from analyzer.metrics.work.registry import Work, output, register, short_name, tally
-from analyzer.metrics.work.shapes import Shape, convolved, like, spread, transposed
-from analyzer.schema.operators import OpCall, TensorArg
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Positions of the arguments; a position of -1 does not exist. ``flag``: where ``transposed`` stands."""
-
-    stride: int
-    padding: int
-    dilation: int = -1
-    groups: int = -1
-    flag: int = -1
-    extra: int = -1  # output_padding
-    weight: int = 1
-    image: int = 0
-    is_transposed: bool = False
+from analyzer.metrics.work.registry import Work, register, tally
+from analyzer.schema.operators import OpCall
+from analyzer.trace.arguments.convolution import LAYOUTS, convolution
 
 
-_AS_PUBLIC = _Layout(3, 4, 5, 6)
-_BY_KERNEL_SIZE = _Layout(4, 5, 6)
-_LAYOUTS = {
-    **dict.fromkeys(("convolution", "_convolution", "convolution_overrideable"), _Layout(3, 4, 5, 8, flag=6, extra=7)),
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "_convolution_mode"), _AS_PUBLIC),
-    **dict.fromkeys(("cudnn_convolution_relu", "miopen_convolution_relu"), _AS_PUBLIC),
-    **dict.fromkeys(("cudnn_convolution_add_relu", "miopen_convolution_add_relu"), _Layout(5, 6, 7, 8)),
-    **dict.fromkeys(("mkldnn_convolution", "miopen_convolution", "miopen_depthwise_convolution"), _Layout(4, 3, 5, 6)),
-    "_mps_convolution": _Layout(4, 3, 5, 6),
-    "cudnn_convolution": _Layout(3, 2, 4, 5),
-    "_nnpack_spatial_convolution": _Layout(4, 3),
-    **dict.fromkeys(("_conv_depthwise2d", "conv_depthwise3d", "thnn_conv_depthwise2d", "thnn_conv_depthwise2d_forward",
-                     "slow_conv_dilated2d", "slow_conv_dilated3d"), _BY_KERNEL_SIZE),
-    **dict.fromkeys(("thnn_conv2d", "thnn_conv2d_forward", "_slow_conv2d_forward", "slow_conv3d", "slow_conv3d_forward"),
-                    _Layout(4, 5)),
-    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
-                    _Layout(3, 4, 7, 6, extra=5, is_transposed=True)),
-    **dict.fromkeys(("slow_conv_transpose2d", "slow_conv_transpose3d"), _Layout(4, 5, 7, extra=6, is_transposed=True)),
-    "cudnn_convolution_transpose": _Layout(4, 2, 5, 6, extra=3, is_transposed=True),
-    "miopen_convolution_transpose": _Layout(5, 3, 6, 7, extra=4, is_transposed=True),
-    "mkldnn::_convolution_pointwise": _Layout(4, 3, 5, 6),
-    "mkldnn::_convolution_pointwise_": _Layout(5, 4, 6, 7, image=1, weight=2),
-    "mkldnn::_convolution_transpose_pointwise": _Layout(5, 3, 6, 7, extra=4, is_transposed=True),
-}  # fmt: skip
-_WITH_OTHER = _Layout(5, 4, 6, 7, weight=2)
-"""mkldnn::_convolution_pointwise.binary: the tensor that is added stands before the weight."""
-
-
-@register(*_LAYOUTS)
+@register(*LAYOUTS)
 def _convolution(call: OpCall) -> Work | None:
     """2 * out[N,Co,H',W'] * Ci/groups * kh * kw; weight [Co, Ci/groups, kh, kw].
 
     Transposed, the weight is [Ci, Co/groups, kh, kw] and the FLOP are 2 * in[N,Ci,H,W] * Co/groups * kh * kw.
     Biases and activations fused into the operator are not counted, as in torch's counter; a tensor that is added is read.
     """
-    layout = _layout(call)
-    image, weight = call.tensor(layout.image), call.tensor(layout.weight)
-    if image is None or weight is None or len(weight.shape) < 3 or len(image.shape) < len(weight.shape) - 1:
+    found = convolution(call)
+    if found is None:
         return None
-    flipped = _is_transposed(call, layout)
-    out = output(call) or (None if flipped is None else _output(call, image, weight, layout, flipped))
-    if out is None or flipped is None:
-        return None
-    flop = 2.0 * (image.numel if flipped else out.numel) * math.prod(weight.shape[1:])
-    return tally(flop, call.tensors(), [out])
-
-
-def _layout(call: OpCall) -> _Layout:
-    name = call.name if call.name.startswith("mkldnn::") else short_name(call)
-    if name == "mkldnn::_convolution_pointwise":
-        third = call.tensor(2)
-        if third is not None and len(third.shape) >= 3:
-            return _WITH_OTHER
-    return _LAYOUTS[name]
-
-
-def _is_transposed(call: OpCall, layout: _Layout) -> bool | None:
-    """Tell whether the convolution is transposed; the output's channels tell where the flag was not recorded."""
-    if layout.flag < 0:
-        return layout.is_transposed
-    flag = call.value(layout.flag)
-    if isinstance(flag, bool):
-        return flag
-    image, weight, out = call.tensor(0), call.tensor(1), output(call)
-    if image is None or weight is None or out is None:
-        return None
-    channel = len(image.shape) - len(weight.shape) + 1
-    if len(out.shape) != len(image.shape) or not weight.shape[1]:
-        return None
-    straight = out.shape[channel] == weight.shape[0] and image.shape[channel] % weight.shape[1] == 0
-    flipped = image.shape[channel] == weight.shape[0] and out.shape[channel] % weight.shape[1] == 0
-    # with as many channels in as out both may hold; only a transposed convolution makes the image larger than its padding
-    if straight and flipped:
-        grown = any(o > n for o, n in zip(out.shape[channel + 1 :], image.shape[channel + 1 :], strict=True))
-        return None if grown else False
-    return flipped if straight != flipped else None
-
-
-def _output(call: OpCall, image: TensorArg, weight: TensorArg, layout: _Layout, flipped: bool) -> TensorArg | None:
-    rank = len(weight.shape) - 2
-    sides, kernel = image.shape[-rank:], weight.shape[2:]
-    stride, dilation = _sizes(call, layout.stride, rank), _sizes(call, layout.dilation, rank)
-    padding = _padding(call, layout, kernel, dilation)
-    if stride is None or dilation is None:
-        return None
-    if padding is None:
-        if call.value(layout.padding) != "same" or set(stride) != {1}:
-            return None
-        return like(image, (*image.shape[: -rank - 1], weight.shape[0], *sides))
-    if not flipped:
-        found = convolved(sides, kernel, stride, padding, dilation)
-        channels: int | None = weight.shape[0]
-    else:
-        extra = _sizes(call, layout.extra, rank, 0)
-        found = None if extra is None else transposed(sides, kernel, stride, padding, dilation, extra)
-        groups = call.value(layout.groups) if layout.groups >= 0 else 1
-        channels = weight.shape[1] * groups if isinstance(groups, int) else None
-    if found is None or channels is None:
-        return None
-    return like(image, (*image.shape[: -rank - 1], channels, *found))
-
-
-def _sizes(call: OpCall, position: int, rank: int, missing: int = 1) -> Shape | None:
-    """Return one value per side; ``missing`` where the operator has no such argument, None where it was not recorded."""
-    if position < 0:
-        return (missing,) * rank
-    found = call.ints(position)
-    return spread(found, rank) if found else None
-
-
-def _padding(call: OpCall, layout: _Layout, kernel: Shape, dilation: Shape | None) -> Shape | None:
-    if call.value(layout.padding) == "valid":
-        return (0,) * len(kernel)
-    return _sizes(call, layout.padding, len(kernel))
+    flop = 2.0 * (found.image if found.transposed else found.out).numel * math.prod(found.weight.shape[1:])
+    return tally(flop, [found.image, found.weight, *found.others], [found.out])

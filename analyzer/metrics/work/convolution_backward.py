@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from analyzer.metrics.work.registry import Work, register, short_name, tally
-from analyzer.metrics.work.shapes import like
+from analyzer.metrics.work.registry import Work, register, tally
 from analyzer.schema.operators import OpCall, TensorArg
+from analyzer.trace.shapes import like, short_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from analyzer.metrics.work.registry import Work, output, register, tally
-from analyzer.metrics.work.shapes import convolved, like
+from analyzer.metrics.work.registry import Work, register, tally
 from analyzer.schema.operators import OpCall
+from analyzer.trace.shapes import convolved, like, output
 
 
 @register("torchvision::roi_align")

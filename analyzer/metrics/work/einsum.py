@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from analyzer.metrics.work.shapes import Shape, broadcast
+from analyzer.trace.shapes import Shape, broadcast
 
 _ELLIPSIS = "..."
 

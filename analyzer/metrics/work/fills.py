@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from analyzer.metrics.work.registry import Work, output, register, short_name, tally
-from analyzer.metrics.work.shapes import concrete_dtype, like
+from analyzer.metrics.work.registry import Work, register, tally
 from analyzer.schema.operators import OpCall, TensorArg
+from analyzer.trace.shapes import concrete_dtype, like, output, short_name
 
 _IN_PLACE = ("fill_", "zero_", "normal_", "uniform_", "bernoulli_", "random_", "exponential_", "geometric_", "cauchy_",
              "log_normal_", "trunc_normal_")  # fmt: skip

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from itertools import combinations
 
-from analyzer.metrics.work.registry import Work, band, output, register, short_name, tally
-from analyzer.metrics.work.shapes import Shape, broadcast, like
+from analyzer.metrics.work.registry import Work, band, register, tally
 from analyzer.schema.operators import OpCall, TensorArg
+from analyzer.trace.shapes import Shape, broadcast, like, output, short_name
 
 
 def _gathered(x: TensorArg, indices: list[TensorArg], out: TensorArg) -> Work:

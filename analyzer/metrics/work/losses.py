@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from analyzer.metrics.work.registry import Work, register, short_name, tally
-from analyzer.metrics.work.shapes import broadcast, like
+from analyzer.metrics.work.registry import Work, register, tally
 from analyzer.schema.operators import OpCall, TensorArg
+from analyzer.trace.shapes import broadcast, like, short_name
 
 # FLOP per element without the sum, where ``reduction`` stands (0: none, 1: mean, 2: sum)
 _ELEMENTWISE = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from analyzer.metrics.work.registry import Work, output, register, short_name, tally
-from analyzer.metrics.work.shapes import Shape, concrete_dtype, like, promoted
+from analyzer.metrics.work.registry import Work, register, tally
 from analyzer.schema.operators import Arg, OpCall, TensorArg
+from analyzer.trace.shapes import Shape, concrete_dtype, like, output, promoted, short_name
 
 
 @register("copy_", per_element=0.0)

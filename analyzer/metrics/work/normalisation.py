@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from analyzer.metrics.work.registry import Work, register, short_name, tally
-from analyzer.metrics.work.shapes import like
+from analyzer.metrics.work.registry import Work, register, tally
 from analyzer.schema.operators import OpCall, TensorArg
+from analyzer.trace.shapes import like, short_name
 
 
 def _statistics_dtype(x: TensorArg) -> str:

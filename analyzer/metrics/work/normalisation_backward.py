@@ -6,9 +6,9 @@ dweight = sum(dy * x'), dbias = sum(dy).
 
 from __future__ import annotations
 
-from analyzer.metrics.work.registry import Work, register, short_name, tally
-from analyzer.metrics.work.shapes import like
+from analyzer.metrics.work.registry import Work, register, tally
 from analyzer.schema.operators import OpCall, TensorArg
+from analyzer.trace.shapes import like, short_name
 
 
 def _mask(call: OpCall, position: int, count: int) -> tuple[bool, ...] | None:

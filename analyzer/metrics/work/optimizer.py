@@ -5,9 +5,9 @@ Kineto has the shapes of a list but not its element type. Without it the basis i
 
 from __future__ import annotations
 
-from analyzer.metrics.work.registry import Work, register, short_name, tally
-from analyzer.metrics.work.shapes import like
+from analyzer.metrics.work.registry import Work, register, tally
 from analyzer.schema.operators import OpCall, TensorArg
+from analyzer.trace.shapes import like, short_name
 
 # FLOP per element of a list
 _FOREACH = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from analyzer.metrics.work.registry import Work, band, output, register, short_name, tally
-from analyzer.metrics.work.shapes import like
+from analyzer.metrics.work.registry import Work, band, register, tally
 from analyzer.schema.operators import OpCall, TensorArg
+from analyzer.trace.shapes import like, output, short_name
 
 
 @register("sort", "argsort", "msort")

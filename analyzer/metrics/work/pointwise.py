@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from analyzer.metrics.work.registry import Work, output, register, short_name, tally
-from analyzer.metrics.work.shapes import broadcast, floating, like, promoted, with_numbers
+from analyzer.metrics.work.registry import Work, register, tally
 from analyzer.schema.operators import OpCall, TensorArg
+from analyzer.trace.shapes import broadcast, floating, like, output, promoted, short_name, with_numbers
 
 Type = Callable[[list[TensorArg]], str]
 

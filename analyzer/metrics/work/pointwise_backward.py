@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from analyzer.metrics.work.pointwise import elementwise
 from analyzer.metrics.work.registry import Work, register, tally
-from analyzer.metrics.work.shapes import like
 from analyzer.schema.operators import OpCall, TensorArg
+from analyzer.trace.shapes import like
 
 
 def _first(operands: list[TensorArg]) -> str:

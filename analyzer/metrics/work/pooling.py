@@ -4,58 +4,23 @@ from __future__ import annotations
 
 import math
 
-from analyzer.metrics.work.registry import Work, band, output, register, short_name, tally
-from analyzer.metrics.work.shapes import Shape, like, pooled, spread
-from analyzer.schema.operators import OpCall, TensorArg
-
-# max_pool2d and max_pool3d are not here: they call the operators with indices, or oneDNN
-# rank, position of dilation (-1: none), position of ceil_mode, whether indices are written
-_POOLS = {
-    "max_pool2d_with_indices": (2, 4, 5, True), "max_pool3d_with_indices": (3, 4, 5, True),
-    "max_pool1d": (1, 4, 5, False), "max_pool1d_with_indices": (1, 4, 5, True),
-    "mkldnn_max_pool2d": (2, 4, 5, False), "mkldnn_max_pool3d": (3, 4, 5, False),
-    "avg_pool1d": (1, -1, 4, False), "avg_pool2d": (2, -1, 4, False), "avg_pool3d": (3, -1, 4, False),
-}  # fmt: skip
+from analyzer.metrics.work.registry import Work, band, register, tally
+from analyzer.schema.operators import OpCall
+from analyzer.trace.arguments.pooling import ADAPTIVE_POOLS, POOLS, kernel_size, pooling
+from analyzer.trace.shapes import Shape, like, output, short_name
 
 
-@register(*_POOLS)
+@register(*POOLS)
 def _pooling(call: OpCall) -> Work | None:
-    """One addition per element of each window, none for a maximum; kernel size at 1, stride at 2, padding at 3.
+    """One addition per element of each window, none for a maximum.
 
     Maxima write the indices too, int64. Approximation: windows that reach into the padding count in full.
     """
-    x = call.tensor(0)
-    rank, _, _, indices = _POOLS[short_name(call)]
-    kernel = _kernel(call, 1, rank)
-    if x is None or len(x.shape) < rank:
+    found = pooling(call)
+    if found is None or (found.kernel is None and not found.maximum):
         return None
-    shape = _output(call, x)
-    out = output(call) or (like(x, shape) if shape else None)
-    maximum = short_name(call).startswith(("max", "mkldnn_max"))
-    if out is None or (kernel is None and not maximum):
-        return None
-    flop = 0.0 if maximum or kernel is None else float(out.numel * math.prod(kernel))
-    writes = [out, *call.results()[1:]]
-    return tally(flop, [x], [*writes, like(out, dtype="int64")] if indices and len(writes) == 1 else writes)
-
-
-def _kernel(call: OpCall, position: int, rank: int) -> Shape | None:
-    found = call.ints(position)
-    return spread(found, rank) if found else None
-
-
-def _output(call: OpCall, x: TensorArg) -> Shape | None:
-    rank, dilation_at, ceil_at, _ = _POOLS[short_name(call)]
-    kernel = _kernel(call, 1, rank)
-    if kernel is None:
-        return None
-    stride = spread(call.ints(2) or kernel, rank)
-    padding = spread(call.ints(3) or (0,), rank)
-    dilation = spread((call.ints(dilation_at) if dilation_at >= 0 else None) or (1,), rank)
-    if stride is None or padding is None or dilation is None:
-        return None
-    sides = pooled(x.shape[-rank:], kernel, stride, padding, dilation, call.value(ceil_at) is True)
-    return (*x.shape[:-rank], *sides) if sides else None
+    flop = 0.0 if found.maximum or found.kernel is None else float(found.out.numel * math.prod(found.kernel))
+    return tally(flop, [found.image], found.writes)
 
 
 def _windows(sides: Shape, outs: Shape) -> int:
@@ -67,26 +32,16 @@ def _windows(sides: Shape, outs: Shape) -> int:
     return math.prod(n + o - math.gcd(n, o) for n, o in zip(sides, outs, strict=True))
 
 
-_ADAPTIVE = {"_adaptive_avg_pool2d": 2, "_adaptive_avg_pool3d": 3, "mkldnn_adaptive_avg_pool2d": 2, "adaptive_avg_pool1d": 1,
-             "adaptive_max_pool1d": 1, "adaptive_max_pool2d": 2, "adaptive_max_pool3d": 3}  # fmt: skip
-
-
-@register(*_ADAPTIVE)
+@register(*ADAPTIVE_POOLS)
 def _adaptive(call: OpCall) -> Work | None:
-    """One addition per element of each window, none for a maximum, which writes int64 indices; output size at 1."""
-    x, name = call.tensor(0), short_name(call)
-    rank = _ADAPTIVE[name]
-    if x is None or len(x.shape) < rank:
+    """One addition per element of each window, none for a maximum, which writes int64 indices."""
+    found = pooling(call)
+    if found is None:
         return None
-    size = call.ints(1)
-    sides = spread(size, rank) if size else None
-    out = output(call) or (like(x, (*x.shape[:-rank], *sides)) if sides else None)
-    if out is None or len(out.shape) < rank:
-        return None
-    writes = [out, *call.results()[1:]]
-    if "max" in name:
-        return tally(0.0, [x], [*writes, like(out, dtype="int64")] if len(writes) == 1 else writes)
-    return tally(math.prod(x.shape[:-rank]) * _windows(x.shape[-rank:], out.shape[-rank:]), [x], writes)
+    x, rank = found.image, found.rank
+    if found.maximum:
+        return tally(0.0, [x], found.writes)
+    return tally(math.prod(x.shape[:-rank]) * _windows(x.shape[-rank:], found.out.shape[-rank:]), [x], found.writes)
 
 
 @register("_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward", "mkldnn_adaptive_avg_pool2d_backward")
@@ -104,7 +59,7 @@ def _adaptive_backward(call: OpCall) -> Work | None:
 def _average_backward(call: OpCall) -> Work | None:
     """One addition per element of each window (kernel size at 2); of the input only the shape is needed."""
     grad, x = call.tensor(0), call.tensor(1)
-    kernel = _kernel(call, 2, 3 if "3d" in call.name else 2)
+    kernel = kernel_size(call, 2, 3 if "3d" in call.name else 2)
     if grad is None or x is None or kernel is None:
         return None
     return tally(grad.numel * math.prod(kernel), [grad], call.results() or [like(x)])

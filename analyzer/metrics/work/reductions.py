@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analyzer.metrics.work.pointwise import elementwise
-from analyzer.metrics.work.registry import PER_ELEMENT, Work, band, formula_of, register, short_name, tally
-from analyzer.metrics.work.shapes import broadcast, concrete_dtype, like, promoted, reduced
+from analyzer.metrics.work.registry import PER_ELEMENT, Work, band, formula_of, register, tally
 from analyzer.schema.operators import OpCall, TensorArg
+from analyzer.trace.shapes import broadcast, concrete_dtype, like, promoted, reduced, short_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,11 +76,6 @@ def formula_of(op: str) -> Formula | None:
     return _FORMULAS.get(op) or next((formula for fits, formula in _BY_TEST if fits(op)), None)
 
 
-def short_name(call: OpCall) -> str:
-    """Return the name of the operator without its namespace."""
-    return call.name.rsplit("::", 1)[-1]
-
-
 def tally(flop: float, reads: Sequence[TensorArg | None], writes: Sequence[TensorArg | None]) -> Work:
     """Return the work of reading ``reads`` and writing ``writes`` once each; what is None is left out.
 
@@ -111,9 +106,3 @@ def read_bytes(tensors: list[TensorArg]) -> float:
 def written_bytes(call: OpCall, guess: list[TensorArg]) -> float:
     """Return the bytes of the outputs, of ``guess`` where they were not recorded."""
     return float(sum(t.numel * t.itemsize for t in (call.results() or guess)))
-
-
-def output(call: OpCall) -> TensorArg | None:
-    """Return the first output, None where it was not recorded."""
-    results = call.results()
-    return results[0] if results else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from analyzer.metrics.work.registry import Work, output, register, short_name, tally
-from analyzer.metrics.work.shapes import Shape, convolved, like, spread
+from analyzer.metrics.work.registry import Work, register, tally
 from analyzer.schema.operators import OpCall, TensorArg
+from analyzer.trace.shapes import Shape, convolved, like, output, short_name, spread
 
 # taps per output element, spatial rank
 _UPSAMPLES = {

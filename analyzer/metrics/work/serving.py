@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from analyzer.metrics.work.registry import Work, register, tally
-from analyzer.metrics.work.shapes import like
 from analyzer.schema.operators import OpCall
+from analyzer.trace.shapes import like
 
 
 @register("_C::rms_norm")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from analyzer.metrics.work.registry import Work, register, short_name, tally
-from analyzer.metrics.work.shapes import concrete_dtype, like
+from analyzer.metrics.work.registry import Work, register, tally
 from analyzer.schema.operators import OpCall
+from analyzer.trace.shapes import concrete_dtype, like, short_name
 
 
 @register("_softmax", "_log_softmax", "_safe_softmax", "_masked_softmax", per_element=4.0)

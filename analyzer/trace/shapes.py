@@ -1,4 +1,4 @@
-"""Shapes and element types of outputs, worked out from the arguments as torch does."""
+"""Names, shapes and element types of outputs: as recorded, or worked out from the arguments as torch does."""
 
 from __future__ import annotations
 
@@ -16,6 +16,25 @@ _CODES = {
 
 _RANKS = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64", "complex64",
           "complex128")  # fmt: skip
+
+
+def short_name(call: OpCall) -> str:
+    """Return the name of the operator without its namespace."""
+    return call.name.rsplit("::", 1)[-1]
+
+
+def output(call: OpCall) -> TensorArg | None:
+    """Return the first output, None where it was not recorded."""
+    results = call.results()
+    return results[0] if results else None
+
+
+def shapes_text(call: OpCall) -> tuple[str, str]:
+    """Return the input shapes as text, ``1x197x768 768x2304``, and the element type of the operator."""
+    tensors = call.tensors()
+    shapes = " ".join("x".join(map(str, t.shape)) or "scalar" for t in tensors[:8])
+    dtype = next((t.dtype for t in tensors if t.dtype != "unknown"), "")
+    return shapes + (" ..." if len(tensors) > 8 else ""), dtype
 
 
 def broadcast(shapes: Sequence[Shape]) -> Shape | None:
