@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analyzer.access.launches import add_access, input_of, passes_of
+from analyzer.access.result import Subject
+from analyzer.access.subject import subject_of
 from analyzer.hardware.sheet import GpuSheet
 from analyzer.insight.gap import explain
 from analyzer.insight.verdict import say_one, say_pair
@@ -21,7 +24,7 @@ from analyzer.metrics.roofline import rooflines
 from analyzer.metrics.timing import latency, ratio
 from analyzer.metrics.totals import add_exclusive, choose_window, sum_kinds, sum_totals
 from analyzer.schema.operators import OpCall
-from analyzer.schema.results import Analysis, Impossible, Study
+from analyzer.schema.results import Analysis, Impossible, Study, Window
 from analyzer.schema.run import Run
 from analyzer.schema.settings import Selection
 from analyzer.trace.calls import match_exact, parse_call, read_calls
@@ -57,8 +60,10 @@ def analyze(
     linked = link(trace, selection)
     calls, warnings = _operator_calls(run, trace, read_steps(trace))
     limits = limits_of(run, device, sheet)
+    calls = complete_calls(calls, linked.ops, linked.launches)
     launches, impossible = _describe(run, trace, linked, calls, limits)
     window = choose_window(linked)
+    launches, access = add_access(launches, calls, _subject(run, launches, calls, limits, window), on_gpu=device.type == "cuda")
 
     kernels = group_kernels(launches, run.name, limits)
     # streams of several ranks share their numbers, so nothing can be said of who overlaps whom
@@ -88,6 +93,7 @@ def analyze(
         base_unix_ns=trace.base_unix_ns,
         foreign=linked.foreign or ((), ()),
         impossible=(*impossible, *check_ceilings(limits)),
+        access=access,
     )
 
 
@@ -96,7 +102,6 @@ def _describe(
 ) -> tuple[pd.DataFrame, tuple[Impossible, ...]]:
     """Return the launches with their kind, work, units, floors, occupancy and time of their own, and what cannot be true."""
     names = trace.ops["name"].astype(object).tolist()
-    calls = complete_calls(calls, linked.ops, linked.launches)
     launches = classify_launches(linked.launches, calls, linked.ops, names)
     launches = add_work(launches, calls, linked.ops, names)
     launches = add_arithmetic(launches, limits.device, run.facts.settings if run.facts else None)
@@ -104,6 +109,22 @@ def _describe(
     launches = add_floors(launches, limits)
     launches = add_occupancy(launches, limits.device)
     return add_exclusive(launches, linked), impossible
+
+
+def _subject(run: Run, launches: pd.DataFrame, calls: list[OpCall | None], limits: Limits, window: Window) -> Subject:
+    """Return what the access model looks at: the run's own settings, or what its first convolution shows of its input."""
+    facts = run.facts
+    images, size = (facts.settings.batch_size, facts.settings.image_size) if facts else input_of(calls)
+    bandwidth = limits.bandwidth.value if limits.bandwidth else None
+    batches = window.batches or passes_of(launches, calls)
+    return subject_of(
+        facts.model.label if facts else run.name,
+        (images, size),
+        limits.device,
+        limits.sheet,
+        bandwidth,
+        batches,
+    )
 
 
 def _impossible_times(run: Run, trace: Trace) -> tuple[Impossible, ...]:

@@ -55,6 +55,17 @@ def sheets() -> dict[str, GpuSheet]:
     return {key: _sheet(key) for key in _texts()}
 
 
+def sheet_of(key: str) -> GpuSheet:
+    """Return the GPU of the database with this key; reads no other file.
+
+    Raises:
+        KeyError: there is none.
+    """
+    if key not in _texts():
+        raise KeyError(key)
+    return _sheet(key)
+
+
 def _in_database(device: DeviceFacts) -> Lookup:
     name = _plain(device.name)
     # parsing all files takes longer than the rest of a lookup: read only those that have the name somewhere

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from analyzer.schema.access import AccessResult
 from analyzer.schema.evidence import Evidence, Quantity
 from analyzer.schema.run import DeviceFacts, Run
 
@@ -147,6 +148,7 @@ class Analysis:
     base_unix_ns: int = 0
     foreign: tuple[Any, Any] = ((), ())
     impossible: tuple[Impossible, ...] = ()
+    access: AccessResult | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One job of the command line. ``runs`` are paths or globs as they were given; ``gpu_spec`` is the user's own sheet."""
+    """One job of the command line.
+
+    ``runs`` are paths or globs as they were given; ``gpu_spec`` is the user's own sheet; ``gpus`` are keys of the database.
+    """
 
     task: str
     models: tuple[ModelChoice, ...]
@@ -71,6 +74,7 @@ class Settings:
     runs: tuple[str, ...] = ()
     selection: Selection = Selection()
     gpu_spec: Path | None = None
+    gpus: tuple[str, ...] = ()
     reports: Path = Path("reports")
     out: Path | None = None
     json: bool = False
