@@ -151,10 +151,7 @@ def find_pair_caveats(a: Analysis, b: Analysis) -> tuple[Caveat, ...]:
 
 def not_measured(analyses: tuple[Analysis, ...]) -> tuple[str, ...]:
     """Return what was not measured, each with the way to get it."""
-    found = [
-        "DRAM bytes, cache hits and achieved occupancy: they need hardware counters; "
-        "bytes here are compulsory bytes, modelled from shapes"
-    ]
+    found = ["DRAM bytes, cache hits and achieved occupancy: they need hardware counters; bytes here are modelled"]
     for a in analyses:
         telemetry = a.run.facts.telemetry if a.run.facts else None
         if a.run.facts and a.latency is None:

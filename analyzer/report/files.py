@@ -7,17 +7,21 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analyzer.metrics.kernels import COLUMNS
+from analyzer.report.access_files import ENTRY_COLUMNS, access_summary, entry
 from analyzer.report.facts import environment
+from analyzer.report.plain import plain
 from analyzer.report.text import clean
 from analyzer.schema.evidence import Evidence, Quantity
 from analyzer.schema.results import Analysis, Gap, Idle, Study
 
 SUMMARY_FORMAT_VERSION = 1
+FILES = ("summary.json", "kernels.csv", "operators.csv", "modules.csv", "access.csv", "launches.csv.gz")
+"""Names of the files beside the page."""
 LAUNCH_COLUMNS = ("run", "index", "start_us", "dur_us", "device", "stream", "correlation", "kernel", "op", "module")
+ACCESS_COLUMNS = ("run", *ENTRY_COLUMNS)
 _M, _D, _MOD = Evidence.MEASURED, Evidence.DERIVED, Evidence.MODELLED
 
 
@@ -40,7 +44,7 @@ def summary(study: Study) -> dict[str, Any]:
             {"fact": fact, "values": list(values), "differs": differs} for fact, values, differs in environment(study)
         ],
     }
-    return _finite(out)  # type: ignore[no-any-return]
+    return plain(out)  # type: ignore[no-any-return]
 
 
 def run_names(study: Study) -> tuple[str, ...]:
@@ -91,6 +95,7 @@ def _run(a: Analysis, name: str) -> dict[str, Any]:
         "bytes_compulsory": _work(t.bytes_compulsory, "bytes", t.bytes_high),
         "roofline": _model(a),
         "unmodelled": _unmodelled(a),
+        "access": access_summary(a.access) if a.access else None,
         "impossible": [
             {
                 "what": i.what,
@@ -180,19 +185,8 @@ def _gap(gap: Gap) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinity, which JSON has no word for, by None."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def write_files(study: Study, directory: Path) -> dict[str, Any]:
-    """Write the five files beside the page into ``directory`` and return the summary."""
+    """Write the files beside the page into ``directory`` and return the summary."""
     found = summary(study)
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
     (directory / "summary.json").write_text(text + "\n", encoding="utf-8")
@@ -204,6 +198,8 @@ def write_files(study: Study, directory: Path) -> dict[str, Any]:
             _roofline(getattr(a.rooflines, which), name, which[:-1]) for a, name in zip(study.analyses, names, strict=True)
         ]
         _join(grouped, grouped[0].columns.tolist()).to_csv(directory / f"{which}.csv", index=False, errors="replace")
+    found_access = [_access_rows(a, name) for a, name in zip(study.analyses, names, strict=True)]
+    _join(found_access, ACCESS_COLUMNS).to_csv(directory / "access.csv", index=False, errors="replace")
     launches = [_launches(a, name) for a, name in zip(study.analyses, names, strict=True)]
     _join(launches, LAUNCH_COLUMNS).to_csv(
         directory / "launches.csv.gz", index=False, errors="replace", compression={"method": "gzip", "mtime": 1}
@@ -214,6 +210,14 @@ def write_files(study: Study, directory: Path) -> dict[str, Any]:
 def _join(frames: list[pd.DataFrame], columns: tuple[str, ...] | list[str]) -> pd.DataFrame:
     filled = [frame for frame in frames if len(frame)]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(columns))
+
+
+def _access_rows(a: Analysis, name: str) -> pd.DataFrame:
+    """Return the rows of access.csv: one per distinct kernel on the run's own device, times and bytes per batch."""
+    if a.access is None:
+        return pd.DataFrame(columns=list(ACCESS_COLUMNS))
+    own = a.access.own
+    return pd.DataFrame([{"run": name} | entry(p, own) for p in a.access.patterns], columns=list(ACCESS_COLUMNS))
 
 
 def _kernels(a: Analysis, name: str) -> pd.DataFrame:

@@ -15,13 +15,13 @@ from markupsafe import Markup, escape
 
 from analyzer.report.blocks import Section
 from analyzer.report.figures.theme import chips, variables
-from analyzer.report.files import summary, write_files
+from analyzer.report.files import FILES, summary, write_files
 from analyzer.report.sections import build
 from analyzer.report.sections import kernels as kernel_section
-from analyzer.report.sections.masthead import masthead
+from analyzer.report.sections.masthead import Masthead, masthead
 from analyzer.schema.results import Study
 
-__all__ = ["MAX_PAGE_BYTES", "page", "summary", "write_report"]
+__all__ = ["MAX_PAGE_BYTES", "PAGE_FILE", "page", "render", "summary", "write_report"]
 
 MAX_PAGE_BYTES = 2_000_000
 PAGE_FILE = "index.html"
@@ -51,12 +51,28 @@ def page(study: Study, found: dict[str, Any] | None = None) -> str:
 
 
 def _render(study: Study, sections: tuple[Section, ...], found: dict[str, Any]) -> str:
+    head = masthead(study, {section.id: section.short for section in sections})
+    return render(head, sections, found, files=FILES, runs=len(study.analyses))
+
+
+def render(
+    head: Masthead, sections: tuple[Section, ...], found: dict[str, Any], *, files: tuple[str, ...], runs: int = 1
+) -> str:
+    """Return a page of ``sections`` under ``head``.
+
+    Args:
+        head: what stands above the sections.
+        sections: in their order.
+        found: plain JSON values to embed for programs.
+        files: names of the files beside the page.
+        runs: how many runs or models the tables tell apart.
+    """
     style = _asset("style.css").replace("/*kinds*/", variables()) + chips()
     script = _asset("page.js")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_asset("page.html.j2"))
     return template.render(
-        head=masthead(study, {section.id: section.short for section in sections}),
+        head=head,
         sections=sections,
         style=Markup(style),
         script=Markup(script),
@@ -66,7 +82,8 @@ def _render(study: Study, sections: tuple[Section, ...], found: dict[str, Any]) 
         tied=_tied,
         whole=_whole,
         breakable=_breakable,
-        runs=len(study.analyses),
+        runs=runs,
+        files=files,
     )
 
 

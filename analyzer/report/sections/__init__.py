@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from analyzer.report.blocks import Section
-from analyzer.report.sections import busy, gap, kernels, method, occupancy, roofline, steady, time
+from analyzer.report.sections import access, busy, gap, kernels, method, occupancy, roofline, steady, time
 from analyzer.schema.results import Study
 
 SECTIONS: tuple[Callable[[Study], Section | None], ...] = (
@@ -13,6 +13,7 @@ SECTIONS: tuple[Callable[[Study], Section | None], ...] = (
     time.section,
     busy.section,
     roofline.section,
+    access.of_study,
     occupancy.section,
     kernels.section,
     steady.section,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -45,6 +46,16 @@ FORMULAS = (
         "sum over kinds of the differences of floor and of time above it, plus idle, what has no model and what tracing added",
     ),
     ("FLOP", "from operator shapes; a multiply-add counts 2"),
+    (
+        "L2 to multiprocessors",
+        "element size x (rows x K x column tiles + columns x K x row tiles) for a product; convolution and attention likewise, "
+        "with the tile from the kernel's name and grid",
+    ),
+    (
+        "DRAM traffic",
+        "the accesses of all thread blocks, in the order of the grid, through a simulated L2 of this GPU, empty at first: a "
+        "band over replacement policies and over every order that the grid leaves open",
+    ),
     (
         "compulsory bytes",
         "each input read once and each output written once, at the element size; real traffic is this or more",
@@ -171,15 +182,23 @@ def approximations() -> tuple[tuple[str, str], ...]:
 
     Read from the sources, so that none can be admitted in code and forgotten here.
     """
-    found: list[tuple[str, str]] = []
-    root = resources.files("analyzer")
-    for folder in sorted((item for item in root.iterdir() if item.is_dir()), key=lambda item: item.name):
-        if folder.name in ("report", "capture"):
-            continue
-        for file in sorted(folder.iterdir(), key=lambda item: item.name):
-            if file.name.endswith(".py"):
-                found += [(f"{folder.name}/{file.name}", text) for text in admitted(file)]
-    return tuple(found)
+    folders = sorted((item for item in resources.files("analyzer").iterdir() if item.is_dir()), key=lambda item: item.name)
+    return tuple(
+        (place, text)
+        for folder in folders
+        if folder.name not in ("report", "capture")
+        for place, file in _sources(folder, folder.name)
+        for text in admitted(file)
+    )
+
+
+def _sources(folder: Traversable, path: str) -> Iterator[tuple[str, Traversable]]:
+    """Yield (path, file) of every source file in ``folder`` and below."""
+    for item in sorted(folder.iterdir(), key=lambda item: item.name):
+        if item.is_dir():
+            yield from _sources(item, f"{path}/{item.name}")
+        elif item.name.endswith(".py"):
+            yield f"{path}/{item.name}", item
 
 
 def admitted(file: Traversable) -> list[str]:
