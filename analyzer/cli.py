@@ -195,6 +195,7 @@ def _settings(values: dict[str, Any], choices: dict[str, str], command: tuple[st
             max_expansion=_required(values, "max_expansion", float, minimum=1),
         ),
         gpu_spec=Path(_text(values, "gpu_spec")) if values["gpu_spec"] is not None else None,
+        gpus=_gpus(values["gpu"]),
         reports=Path(_text(values, "reports")),
         out=Path(_text(values, "out")) if values["out"] is not None else None,
         json=_flag(values, "json"),
@@ -260,6 +261,17 @@ def _runs(value: Any) -> tuple[str, ...]:
     if not found or not all(isinstance(text, str) and text for text in found):
         raise ConfigError(f"runs= must name paths, not {value!r}", "give a run directory, a trace file, a list or a glob")
     return tuple(found)
+
+
+def _gpus(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    found = value if isinstance(value, list) else [value]
+    if not found or not all(isinstance(text, str) and text for text in found):
+        raise ConfigError(
+            f"gpu= must name GPUs of the database, not {value!r}", "for example gpu=h100_sxm5_80gb or gpu=[h100_sxm5_80gb,b200]"
+        )
+    return tuple(dict.fromkeys(text.casefold() for text in found))
 
 
 def _steps(value: Any) -> tuple[int, ...] | None:

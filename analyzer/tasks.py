@@ -19,6 +19,7 @@ from analyzer.schema.settings import Selection, Settings
 
 if TYPE_CHECKING:
     from analyzer.hardware.sheet import GpuSheet
+    from analyzer.report.access_files import AccessReport
     from analyzer.schema.results import Study
     from analyzer.trace.rundir import NewDirectory
 
@@ -26,7 +27,7 @@ MAX_RUNS = 6
 _AHEAD = 2
 """Traces that other processes begin to read while this one imports what draws."""
 
-REPORT_FILES = {"index.html", "summary.json", "kernels.csv", "operators.csv", "modules.csv", "launches.csv.gz"}
+REPORT_FILES = {"index.html", "summary.json", "kernels.csv", "operators.csv", "modules.csv", "access.csv", "launches.csv.gz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def run(settings: Settings, reporter: Reporter) -> Outcome:
     """Run the task that ``settings`` names.
 
     Raises:
-        ConfigError: runs= or gpu_spec= was given to a task that takes none.
+        ConfigError: runs=, gpu_spec= or gpu= was given to a task that takes none.
     """
     if settings.runs and settings.task not in TAKES_RUNS:
         hint = f"runs= belongs to {' and '.join(f'task={name}' for name in TAKES_RUNS)}"
@@ -50,6 +51,9 @@ def run(settings: Settings, reporter: Reporter) -> Outcome:
     if settings.gpu_spec and settings.task not in TAKES_GPU_SPEC:
         hint = f"gpu_spec= belongs to {' and '.join(f'task={name}' for name in TAKES_GPU_SPEC)}"
         raise ConfigError(f"task={settings.task} takes no gpu_spec=", hint)
+    if settings.gpus and settings.task not in TAKES_GPU:
+        hint = f"gpu= belongs to {' and '.join(f'task={name}' for name in TAKES_GPU)}; device= says where a model runs"
+        raise ConfigError(f"task={settings.task} takes no gpu=", hint)
     return TASKS[settings.task](settings, reporter)
 
 
@@ -130,17 +134,84 @@ def tensorboard(settings: Settings, reporter: Reporter) -> Outcome:
     return Outcome(lines, {"logdir": str(final), "workers": [f.worker for f in found]})
 
 
+def access(settings: Settings, reporter: Reporter) -> Outcome:
+    """Say from shapes alone what models do to the caches of GPUs: no GPU, no trace, nothing is run."""
+    if not settings.models:
+        raise ConfigError(
+            "vit=none and cnn=none leave nothing to look at", "choose a model, for example vit=vit_tiny_patch16_224"
+        )
+    from analyzer import layers
+
+    gpus = layers.targets(settings.gpus, _own_sheet(settings))
+    batch, pixels, dtype = _access_input(settings)
+    if settings.dry_run:
+        labels, names = [m.label for m in settings.models], [gpu.sheet.name for gpu in gpus]
+        plan: dict[str, object] = {"models": labels, "gpus": names, "batch_size": batch, "image_size": pixels, "dtype": dtype}
+        return Outcome(["would work out, from shapes alone:", *_plan_lines([plan])], {"plan": plan})
+    name = f"access-{'-'.join(choice.name for choice in settings.models)}-{pixels}"
+    with _report_directory(settings, name, _is_access_report) as directory:
+        results = []
+        for choice in settings.models:
+            with reporter.stage(f"record the layers of {choice.label}") as stage:
+                from analyzer.capture.meta import record_ops
+
+                records = record_ops(choice, batch, pixels, dtype)
+                stage.note = f"{len(records)} operators"
+            with reporter.stage(f"work out the access of {choice.label}") as stage:
+                results.append(layers.analyze_layers(layers.Layers(choice.label, batch, pixels, dtype, records), gpus))
+                stage.note = f"{sum(not p.hypothetical for p in results[-1].patterns)} distinct layers"
+        with reporter.stage("write report"):
+            from analyzer.report.access_files import AccessReport
+            from analyzer.report.access_report import write_access_report
+
+            caches, command = tuple(gpu.cache for gpu in gpus), settings.capture.command
+            found = AccessReport(tuple(results), caches, dtype, command, layers.peaks(gpus, dtype))
+            write_access_report(found, directory.path)
+    return _access_outcome(found, directory)
+
+
+def _access_input(settings: Settings) -> tuple[int, int, str]:
+    """Return batch size, image size and dtype, with the presets of task=access."""
+    from analyzer.capture.presets import dtype_name
+
+    given = settings.capture
+    return given.batch_size or 32, given.image_size or 224, dtype_name(given.dtype or "float16")
+
+
+def _access_outcome(found: AccessReport, directory: NewDirectory) -> Outcome:
+    from analyzer.format import size
+    from analyzer.insight.locality import claim
+    from analyzer.insight.moved import lines
+    from analyzer.report.access_files import patterns
+
+    page = (directory.final or directory.path) / "index.html"
+    missing = tuple(f"access model of {what} in {r.model}: {why}" for r in found.results for what, why, _ in r.left_out)
+    text = ["", claim(found.results).sentence, *lines(found.results, found.gpus)]
+    text += [
+        "Assumed: tiles and orders of blocks, because nothing was run and no kernel has a name. All bytes are modelled; the "
+        "low end leaves in the cache what it may still hold of each output, the high end takes the worst plausible order."
+    ]
+    text += [f"Not covered: {line}" for line in missing]
+    text += [f"Report: {page} ({size(page.stat().st_size)})"]
+    text += [
+        "Next: analyzer task=access json=true for programs, or gpu=[b200,rtx_4090] image_size=1024 for other GPUs and sizes"
+    ]
+    return Outcome(text, {"patterns": patterns(found)}, missing)
+
+
 TASKS: dict[str, Callable[[Settings, Reporter], Outcome]] = {
     "profile": profile,
     "report": report,
     "calibrate": calibrate,
     "doctor": doctor,
     "tensorboard": tensorboard,
+    "access": access,
 }
 
 
 TAKES_RUNS = ("report", "tensorboard")
-TAKES_GPU_SPEC = ("profile", "report")
+TAKES_GPU_SPEC = ("profile", "report", "access")
+TAKES_GPU = ("access",)
 
 
 # --- shared pieces -------------------------------------------------------------------------------------------------------
@@ -177,6 +248,12 @@ def _is_report(directory: Path) -> bool:
     """Tell whether ``directory`` holds a report and nothing else; one of an earlier version has fewer files."""
     found = {entry.name for entry in directory.iterdir()}
     return {"index.html", "summary.json"} <= found <= REPORT_FILES
+
+
+def _is_access_report(directory: Path) -> bool:
+    from analyzer.report.access_files import is_access_report
+
+    return is_access_report([entry.name for entry in directory.iterdir()])
 
 
 def _short_name(run: Path) -> str:

@@ -19,6 +19,8 @@ analyzer: profiles Vision Transformer and CNN inference and explains the speed g
   analyzer -m image_size=224,384 batch_size=1,8     every combination, one report each
   analyzer task=report runs=traces/X                a report from run directories or bare Kineto traces: no GPU, no torch
   analyzer task=report runs=t.json.gz steps=3-5     of some profiler steps; annotation=NAME, rank=N select likewise
+  analyzer task=access image_size=512 gpu=[h100_sxm5_80gb,a100_sxm4_80gb]
+                                                    what both models do to the caches, from shapes alone: runs nothing
   analyzer task=calibrate                           measure this device's copy bandwidth and matmul rate
   analyzer task=doctor                              what can be measured here
   analyzer task=tensorboard runs=traces/X           a log directory for TensorBoard's profiler plugin

@@ -144,7 +144,7 @@ def test_an_own_sheet_is_in_the_report(tmp_path: Path) -> None:
     page = (tmp_path / "r" / "index.html").read_text(encoding="utf-8")
     assert "My GPU" in page
     assert "1,234" in page or "1234" in page
-    assert "H100 SXM5 80GB" not in page
+    assert "datasheet of H100 SXM5 80GB" not in page
 
 
 @pytest.mark.parametrize(
@@ -235,6 +235,7 @@ def test_report_of_a_bare_trace_needs_no_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in (tmp_path / "r").iterdir()) == [
+        "access.csv",
         "index.html",
         "kernels.csv",
         "launches.csv.gz",
