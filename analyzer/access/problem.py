@@ -17,7 +17,7 @@ class Product:
 
     ``m`` counts rows (tokens, pixels, queries), ``n`` columns (output features, keys). A linear layer has one batch and all
     tokens in ``m``. ``itemsize`` is of A and B, ``out_itemsize`` of C, both in bytes; ``extra_bytes`` is what is read once
-    beside them (bias, summand). ``run_bytes``: the length of a contiguous piece of A, 0 where rows are contiguous.
+    beside them (bias, summand).
     """
 
     batch: int
@@ -27,7 +27,6 @@ class Product:
     itemsize: int
     out_itemsize: int
     extra_bytes: int = 0
-    run_bytes: int = 0
 
     @property
     def flop(self) -> float:
@@ -137,7 +136,7 @@ class Window:
 class Attention:
     """softmax(Q K^T) V in one kernel: q[batch, heads, queries, width], k and v[batch, kv_heads, keys, width].
 
-    ``images`` is the batch of the model where it is known: windowed attention has several windows per image in ``batch``.
+    Windowed attention has several windows per image in ``batch``. ``extra_bytes`` are those of a mask.
     """
 
     batch: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from analyzer.access.problem import Convolution, Pair, Pass, Problem, Product, Window
-from analyzer.schema.operators import OpCall, TensorArg
+from analyzer.schema.operators import OpCall
 from analyzer.trace.arguments.convolution import ConvolutionArguments, convolution
 from analyzer.trace.arguments.pooling import PoolingArguments, pooling
 from analyzer.trace.shapes import Shape, convolved
@@ -52,9 +52,8 @@ def _without_overlap(found: ConvolutionArguments, rank: int) -> Found:
     kernel, channels = weight[2:], weight[1]
     m = math.prod(image.shape[: -rank - 1]) * math.prod(found.out.shape[-rank:])
     whole = math.prod(kernel) == 1
-    run = 0 if whole else image.itemsize * kernel[-1] * (channels if _is_channels_last(image, rank) else 1)
     sizes = (1, m, weight[0], channels * math.prod(kernel))
-    problem = Product(*sizes, image.itemsize, found.out.itemsize, _extra(found), run)
+    problem = Product(*sizes, image.itemsize, found.out.itemsize, _extra(found))
     return "conv1x1" if whole else "patch_embed", problem
 
 
@@ -76,11 +75,6 @@ def _overlapping(found: ConvolutionArguments, stride: Shape, padding: Shape, dil
 
 def _extra(found: ConvolutionArguments) -> int:
     return sum(t.footprint_bytes for t in found.others)
-
-
-def _is_channels_last(image: TensorArg, rank: int) -> bool:
-    steps = image.stride
-    return steps is not None and len(steps) == len(image.shape) and steps[-rank - 1] == 1 and image.shape[-rank - 1] > 1
 
 
 def _pair(values: Shape, missing: int) -> Pair:

@@ -45,7 +45,7 @@ def test_one_layer_alone_scales_as_in_its_model() -> None:
 
 def test_products() -> None:
     assert scaled(Product(1, 2 * 197, 2304, 768, ITEM, ITEM), 2.0, 2) == Product(1, 2 * 785, 2304, 768, ITEM, ITEM)
-    assert scaled(Product(1, 2 * 196, 768, 768, ITEM, ITEM, 9, 32), 2.0, 2) == Product(1, 8 * 196, 768, 768, ITEM, ITEM, 9, 32)
+    assert scaled(Product(1, 2 * 196, 768, 768, ITEM, ITEM, 9), 2.0, 2) == Product(1, 8 * 196, 768, 768, ITEM, ITEM, 9)
     classifier = Product(1, 2, 1000, 768, ITEM, ITEM)
     assert scaled(classifier, 2.0, 2) == classifier
     assert scaled(Product(24, 197, 197, 64, ITEM, ITEM), 2.0, 2) == Product(24, 785, 785, 64, ITEM, ITEM)
