@@ -14,12 +14,10 @@ import numpy.typing as npt
 
 from analyzer.access.compiled import compiled
 from analyzer.access.streams.stream import Stream
+from analyzer.schema.access import KNEE_RATIO
 
 COLD = -1
 """The distance of a first access."""
-
-KNEE_RATIO = 1.1
-"""The knee is the smallest cache with at most this many times the compulsory reads."""
 
 
 @compiled
@@ -41,7 +39,7 @@ def stack_distances(granule: Any, count: int) -> Any:
             now = _renumber(tree, last, owner)
         at = last[g]
         if at < 0:
-            out[i] = -1
+            out[i] = COLD
             alive += 1
         else:
             before, j = 0, at + 1

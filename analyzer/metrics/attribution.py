@@ -34,7 +34,7 @@ def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, nam
     """Return ``launches`` with their work: FLOP and bytes, whose operator it is and what it rests on.
 
     Columns added: ``owner`` (the operator that has the work, -1 without) and its name ``owner_op``; ``flop, bytes_compulsory,
-    bytes_high, basis, share, unmodelled, shapes, dtype``; ``share`` is that of the operator's work which a launch does.
+    bytes_high, basis, unmodelled, shapes, dtype``.
 
     Approximation: several launches that do the work of one operator share it in proportion to their durations.
 
@@ -60,7 +60,6 @@ def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, nam
         bytes_compulsory=np.array([w.bytes if w else np.nan for w in found], np.float64) * share,
         bytes_high=np.array([_high(w) for w in found], np.float64) * share,
         basis=basis,
-        share=share,
         unmodelled=[
             "" if b in MODELLED else reasons[i] if i >= 0 else str(out)
             for b, i, out in zip(basis, owner.tolist(), outside, strict=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+KNEE_RATIO = 1.1
+"""The knee of a curve is the smallest cache with at most this many times the compulsory reads."""
+
 
 @dataclass(frozen=True, slots=True)
 class CacheFacts:

@@ -45,7 +45,7 @@ def row(**other: Any) -> dict[str, Any]:
     """A kernel that does the whole work of the linear layer."""
     return {
         "category": "kernel", "kernel": GEMM, "kind": "matmul", "grid": "4,3,1", "block": "256,1,1", "owner": 0, "op_index": 0, "op": "aten::mm",
-        "share": 1.0, "basis": "formula", "module": "Model_0.Linear_0", "dtype": "float16", "shapes": "512x256 256x384",
+        "basis": "formula", "module": "Model_0.Linear_0", "dtype": "float16", "shapes": "512x256 256x384",
         "bytes_compulsory": 851968.0, "dur_ns": 10_000, "resident_blocks": 1.0, "floor_compute_us": 1.0, "flop": 1e8, "step": 0,
         "unmodelled": "",
     } | other  # fmt: skip
@@ -83,7 +83,7 @@ def test_what_was_given_is_left_as_it_was() -> None:
 
 def test_launches_that_share_an_operator_share_its_bytes() -> None:
     whole, _ = added(row())
-    parts, result = added(row(share=0.75, dur_ns=7500), row(share=0.25, dur_ns=2500))
+    parts, result = added(row(dur_ns=7500), row(dur_ns=2500))
     for name in ("bytes_l2_sm", "bytes_dram_low", "bytes_dram_high"):
         assert parts[name].tolist() == pytest.approx([0.75 * whole[name][0], 0.25 * whole[name][0]])
     # figures of a block are those of the whole launch
@@ -123,7 +123,7 @@ def test_a_helper_of_the_operator_with_the_work_has_no_bytes_of_its_own() -> Non
 
 
 def test_a_helper_with_an_operator_of_its_own_is_that_operator() -> None:
-    frame, result = added(row(), row(basis="helper", kind="pointwise", kernel=COPY, op_index=1, share=math.nan))
+    frame, result = added(row(), row(basis="helper", kind="pointwise", kernel=COPY, op_index=1))
     size = 512 * 384 * 2
     assert frame["bytes_l2_sm"][1] == 2 * size
     assert frame["geometry_confidence"][1] == "inferred"
@@ -236,9 +236,8 @@ def test_of_a_public_trace_figures_hang_together(h100: Any) -> None:
     assert (found["bytes_l2_sm"] > 0).all()
     ran = [p for p in result.patterns if not p.hypothetical]
     assert sum(p.time_us * h100.window.batches for p in ran) == pytest.approx(found["dur_ns"].sum() / 1e3)
-    # a helper that stands for an operator of its own does all of its work
-    share = found["share"].where(found["basis"] != "helper", 1.0)
-    assert sum(p.calls * h100.window.batches for p in ran) == pytest.approx(share.sum())
+    # however many launches an operator has, they do its work once
+    assert sum(p.calls * h100.window.batches for p in ran) == pytest.approx(found["op_index"].nunique())
     # products and attention read at least their operands; a matrix product of the MLP is read from L2 several times
     for pattern in ran:
         assert pattern.l2_sm_bytes[0] >= 0.999 * pattern.read_bytes

@@ -10,24 +10,26 @@ import pytest
 
 from analyzer.access.kernel import Launch, kernel_access
 from analyzer.access.problem import Pass
-from benchmarks.access_validation import (
+from benchmarks.access_sweeps import (
     COUNTERS,
-    FITTED,
     HELD_OUT,
-    RETAINED_TIMES,
     SWEEPS,
     Effective,
     Knee,
-    Row,
     cache,
-    counter_rows,
     cyclic,
     effective,
     effective_table,
-    geometry_for,
     is_one_step,
     knee_table,
     knees,
+)
+from benchmarks.access_validation import (
+    FITTED,
+    RETAINED_TIMES,
+    Row,
+    counter_rows,
+    geometry_for,
     percentile,
     problem_of,
     summary,

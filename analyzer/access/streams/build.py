@@ -143,7 +143,7 @@ def product(problem: Product, geometry: Geometry, raster: Raster, slots: int, mo
     grain, width = _grain(moved, most, Grain(MATRIX_ROWS, _power(min(tall, wide)), _power(problem.k * problem.itemsize)))
     deep = max(geometry.tile_k, width // problem.itemsize)
     steps = math.ceil(problem.k / deep)
-    shape = (tall, wide, deep, steps)
+    shape = (tall, wide, deep, steps, False)
     return Plan(
         emit.product, operands, tiles, _same(len(tiles), steps), shape, slots, grain, width, geometry.persistent,
         scale * whole / problem.m,

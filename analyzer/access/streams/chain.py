@@ -67,8 +67,7 @@ def _product(used: tuple[Operand, ...], tile: tuple[int, int, int], slots: int, 
     tiles = np.stack([found["b"], found["m"] * tall, found["n"] * wide], axis=1)
     steps = math.ceil(a.columns / deep)
     order = turns(np.full(len(tiles), steps, np.int32), slots)
-    emitter = emit.product_by_rows if transposed else emit.product
-    return _emitted(emitter, order, tiles, used, (tall, wide, deep, steps), len(tiles), slots)
+    return _emitted(emit.product, order, tiles, used, (tall, wide, deep, steps, transposed), len(tiles), slots)
 
 
 def _sweep(used: tuple[Operand, ...], slots: int) -> tuple[Any, Any]:

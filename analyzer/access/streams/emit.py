@@ -82,32 +82,17 @@ def product(out: Any, order: Any, tiles: Any, operands: Any, shape: Any) -> int:
     """Emit a product: each step reads a piece of A and of B, the last one writes the tile of C.
 
     ``tiles`` [blocks, 3]: batch, first row, first column. ``operands``: A [m, k], B [n, k], C [m, n]. ``shape``: tile rows,
-    tile columns, k-step, steps.
+    tile columns, k-step, steps, whether B is stored as [k, n] and read along its rows.
     """
-    tall, wide, deep, steps = shape
+    tall, wide, deep, steps, by_rows = shape
     n = 0
     for turn in range(len(order[0])):
         block, step = order[0][turn], order[1][turn]
         batch, row, column = tiles[block, 0], tiles[block, 1], tiles[block, 2]
         k = step * deep
         n = touch(out, n, operands[0], (batch, row, row + tall, k, k + deep), (block, 0))
-        n = touch(out, n, operands[1], (batch, column, column + wide, k, k + deep), (block, 0))
-        if step == steps - 1:
-            n = touch(out, n, operands[2], (batch, row, row + tall, column, column + wide), (block, 1))
-    return n
-
-
-@compiled
-def product_by_rows(out: Any, order: Any, tiles: Any, operands: Any, shape: Any) -> int:
-    """Emit a product as ``product`` does, with B stored as [k, n]: a step reads some of its rows."""
-    tall, wide, deep, steps = shape
-    n = 0
-    for turn in range(len(order[0])):
-        block, step = order[0][turn], order[1][turn]
-        batch, row, column = tiles[block, 0], tiles[block, 1], tiles[block, 2]
-        k = step * deep
-        n = touch(out, n, operands[0], (batch, row, row + tall, k, k + deep), (block, 0))
-        n = touch(out, n, operands[1], (batch, k, k + deep, column, column + wide), (block, 0))
+        place = (batch, k, k + deep, column, column + wide) if by_rows else (batch, column, column + wide, k, k + deep)
+        n = touch(out, n, operands[1], place, (block, 0))
         if step == steps - 1:
             n = touch(out, n, operands[2], (batch, row, row + tall, column, column + wide), (block, 1))
     return n

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from analyzer.format import size
-from analyzer.schema.access import AccessResult, CacheFacts, Curve, PatternAccess, SizePoint
+from analyzer.schema.access import KNEE_RATIO, AccessResult, CacheFacts, Curve, PatternAccess, SizePoint
 
 REPRESENTED = ("conv3x3", "depthwise", "linear", "attention_fused", "attention_materialised")
 NAMES = {
@@ -28,8 +28,6 @@ KINDS = {
 """The kind whose colour a pattern has, so that the same work has the same colour all over the page."""
 SMALLEST, LARGEST = 64 * 1024, 2**30
 MAX_POINTS = 160
-KNEE_RATIO = 1.1
-"""Reads at the knee of a curve over compulsory reads, at most."""
 VARIANTS = {"fused": "fused attention", "materialised": "scores written"}
 
 
