@@ -171,6 +171,7 @@ def _settings(values: dict[str, Any], choices: dict[str, str], command: tuple[st
         dtype=values["dtype"] and _text(values, "dtype"),
         iterations=_number(values, "iterations", int, minimum=10),
         traced_steps=_required(values, "traced_steps", int, minimum=3),
+        stacks=_flag(values, "stacks"),
         repeats=_required(values, "repeats", int, minimum=1),
         warmup_max_s=_required(values, "warmup_max_s", float, minimum=0),
         threads=_number(values, "threads", int, minimum=1),

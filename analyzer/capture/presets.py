@@ -37,6 +37,7 @@ class Resolved:
     seed: int
     sample_period_s: float
     calibrate: str
+    stacks: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -93,6 +94,7 @@ def resolve(settings: CaptureSettings) -> Resolved:
         seed=settings.seed,
         sample_period_s=settings.sample_period_s,
         calibrate=settings.calibrate,
+        stacks=settings.stacks,
         notes=tuple(notes),
     )
 

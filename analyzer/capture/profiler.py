@@ -1,4 +1,4 @@
-"""The traced steps: torch.profiler with shapes and module scopes, written without anything that names a host."""
+"""The traced steps: torch.profiler with shapes, memory and module scopes, written without anything that names a host."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from torch.profiler import ProfilerActivity, profile, schedule
 
 from analyzer.capture.latency import Clock, Step, Timings
 from analyzer.capture.scopes import module_scopes
+from analyzer.trace.frames import frames_of, trim
+
+_STACK = "Call stack"
+"""Argument of an operator that TorchScript ran, where stacks are recorded."""
 
 _KEPT = (  # of the top level; everything else may name a host, a user or a path
     "schemaVersion",
@@ -36,9 +40,18 @@ _KEPT = (  # of the top level; everything else may name a host, a user or a path
 
 
 def trace_steps(
-    model: nn.Module, step: Step, device: torch.device, steps: int, timings: Timings, advance: Callable[[], None]
+    model: nn.Module,
+    step: Step,
+    device: torch.device,
+    steps: int,
+    timings: Timings,
+    advance: Callable[[], None],
+    *,
+    stacks: bool = False,
 ) -> profile:
     """Run one step to warm the profiler and ``steps`` active ones, each synchronised before it ends.
+
+    ``stacks``: the Python stack is recorded as well, which slows the host.
 
     The times that go to ``timings`` (pass ``traced``) are those of the steps in the trace: profiler and scopes on.
     """
@@ -51,7 +64,11 @@ def trace_steps(
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    with module_scopes(model), profile(activities=activities, schedule=plan, record_shapes=True) as profiler:
+    # what the allocators do costs less than what the clock of a step varies by, and gives the page its memory curve
+    with (
+        module_scopes(model),
+        profile(activities=activities, schedule=plan, record_shapes=True, profile_memory=True, with_stack=stacks) as profiler,
+    ):
         for number in range(-1, steps):
             start, latency = clock.time(synchronised)
             profiler.step()
@@ -74,5 +91,12 @@ def write_trace(profiler: profile, path: Path) -> int:
 
 
 def strip(trace: dict[str, Any]) -> dict[str, Any]:
-    """Return ``trace`` with only the top-level keys that describe the recording and the hardware."""
-    return {key: trace[key] for key in _KEPT if key in trace}
+    """Return ``trace`` with only the top-level keys that describe the recording and the hardware, paths of frames trimmed."""
+    kept = {key: trace[key] for key in _KEPT if key in trace}
+    for event in kept.get("traceEvents", ()):
+        if event.get("cat") == "python_function":
+            event["name"] = trim(str(event["name"]))
+        args = event.get("args")
+        if isinstance(args, dict) and _STACK in args:
+            args[_STACK] = ";".join(frames_of(str(args[_STACK])))
+    return kept

@@ -195,8 +195,17 @@ class _Session:
     def _trace(self, ready: Ready) -> None:
         steps = self.resolved.traced_steps
         with self._pass("traced", steps) as (stage, about):
-            recorded = profiler.trace_steps(ready.model, ready.step, self.resolved.device, steps, self.timings, stage.advance)
-            about |= {"steps": steps, "note": "times with the profiler, recorded shapes and module scopes on"}
+            recorded = profiler.trace_steps(
+                ready.model,
+                ready.step,
+                self.resolved.device,
+                steps,
+                self.timings,
+                stage.advance,
+                stacks=self.resolved.stacks,
+            )
+            what = "recorded shapes, call stacks" if self.resolved.stacks else "recorded shapes"
+            about |= {"steps": steps, "note": f"times with the profiler, {what} and module scopes on"}
         with self.reporter.stage(f"{self.choice.label}: write trace") as stage:
             events = profiler.write_trace(recorded, self.path / rundir.TRACE_FILE)
             stage.note = f"{events} events"

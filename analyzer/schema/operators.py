@@ -49,11 +49,16 @@ Arg = TensorArg | tuple[TensorArg, ...] | Value
 
 @dataclass(frozen=True, slots=True)
 class OpCall:
-    """An operator call. ``outputs`` is None where only the inputs were recorded."""
+    """An operator call. ``outputs`` is None where only the inputs were recorded.
+
+    ``untold`` are the positions of which the trace has neither type nor shape: an argument left out, or a tensor that the
+    profiler could not describe (a nested one, say).
+    """
 
     name: str
     inputs: tuple[Arg, ...]
     outputs: tuple[Arg, ...] | None = None
+    untold: tuple[int, ...] = ()
 
     def tensor(self, position: int) -> TensorArg | None:
         """Return the tensor at ``position`` of the inputs, None where there is none."""
@@ -67,6 +72,10 @@ class OpCall:
     def results(self) -> list[TensorArg]:
         """Return all output tensors, empty where not recorded."""
         return list(_flatten(self.outputs or ()))
+
+    def lacks(self, *positions: int) -> bool:
+        """Tell whether the trace says nothing about an argument at one of ``positions`` that the operator cannot do without."""
+        return not self.results() and any(i in self.untold for i in positions)
 
     def ints(self, position: int) -> tuple[int, ...] | None:
         """Return a list of integers at ``position``, None where it was not recorded."""

@@ -32,6 +32,7 @@ class CaptureSettings:
     dtype: str | None = None
     iterations: int | None = None
     traced_steps: int = 5
+    stacks: bool = False
     repeats: int = 3
     warmup_max_s: float = 20.0
     warmup_min_iterations: int = 5

@@ -122,6 +122,7 @@ _SHAPE = (
     Column("copy_bytes", "float", "bytes", _M, "bytes of a memcpy or memset"),
 )
 
+# of stack_frames the name is trimmed, see analyzer.trace.frames.trim
 SPANS = Table("spans", _SPAN)
 
 DEVICE_EVENTS = Table(
@@ -150,12 +151,27 @@ OPERATORS = Table(
         Column("types", "text", "", _M, "Input type, as JSON"),
         Column("strides", "text", "", _M, "Input Strides, as JSON"),
         Column("concrete", "text", "", _M, "Concrete Inputs, as JSON"),
+        Column("stack", "text", "", _M, "call stack where the trace wrote one to it, innermost first, paths trimmed"),
     ),
 )
 
 CALLS = Table("calls", (*_SPAN, Column("correlation", "int", "", _M, "correlation id that a launch shares with its kernel")))
 
 COUNTER_RANGES = Table("counter_ranges", _SPAN)
+
+MEMORY_EVENTS = Table(
+    "memory_events",
+    (
+        Column("time_ns", "int", "ns", _M, "when a block was allocated or freed, relative to the trace's clock base"),
+        Column("thread", "int", "", _M, "number of the thread that did it"),
+        Column("device_type", "int", "", _M, "PyTorch's number of the sort of device: 0 CPU, 1 CUDA, 6 HIP; -1 without"),
+        Column("device", "int", "", _M, "device number; -1 without, as on a CPU"),
+        Column("bytes", "int", "bytes", _M, "size of the block, negative where it was freed"),
+        Column("address", "int", "", _M, "address of the block; -1 without (traces before 2022)"),
+        Column("allocated_bytes", "float", "bytes", _M, "what the allocator had handed out afterwards; empty without"),
+        Column("reserved_bytes", "float", "bytes", _M, "what the allocator had taken from the device; empty without"),
+    ),
+)
 
 LAUNCHES = Table(
     "launches",

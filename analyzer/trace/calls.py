@@ -45,7 +45,9 @@ def parse_call(name: str, dims: str, types: str, strides: str, concrete: str) ->
     if not isinstance(shapes, list):
         return None
     kinds, steps, values = (x if isinstance(x, list) else [] for x in (kinds, steps, values))
-    return OpCall(name, tuple(_arg(i, shapes, kinds, steps, values) for i in range(len(shapes))))
+    inputs = tuple(_arg(i, shapes, kinds, steps, values) for i in range(len(shapes)))
+    untold = tuple(i for i, arg in enumerate(inputs) if arg is None and i < len(kinds) and kinds[i] == "" and shapes[i] == [])
+    return OpCall(name, inputs, untold=untold)
 
 
 def _arg(i: int, shapes: list[Any], kinds: list[Any], strides: list[Any], values: list[Any]) -> Arg:

@@ -12,14 +12,16 @@ import sys
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from operator import itemgetter
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from analyzer.trace.damage import Damage
+from analyzer.trace.event_args import CallArgs, DeviceArgs, MemoryArgs, OpArgs, decode, external_ids
 from analyzer.trace.events import EXACT_US, MALFORMED, Event
+from analyzer.trace.frames import MAX_FRAMES, MAX_STACK_BYTES, MODULE_FRAME, NO_STACK, stack_frames, trim, trim_stack
 from analyzer.trace.spans import Int64
 
 Chunk = tuple[int, npt.NDArray[Any]]
@@ -37,7 +39,10 @@ MAX_SUM_NS = 1 << 61
 MAX_TEXT_BYTES = 128 << 20
 """Memory for the different names and other texts of a file, in each process that reads it; texts beyond it are left out."""
 
-MODULE_FRAME = "nn.Module: "
+_MEMORY = "[memory]"
+"""Name of the instant events of the allocator, which have no category in old traces."""
+_MAX_BYTES = 1 << 52
+"""No machine holds more, and a double still tells single bytes apart."""
 _OLD_ANNOTATIONS = ("ProfilerStep#", "Optimizer.", "enumerate(DataLoader)")
 """Annotations that Kineto filed under operators until it had a category of their own (2021)."""
 
@@ -75,8 +80,8 @@ class _Tables(dict[str, str]):
 class _Budget:
     """What is left of the memory for text, and how often a text was left out since there was none."""
 
-    def __init__(self) -> None:
-        self.left, self.refused = MAX_TEXT_BYTES, 0
+    def __init__(self, left: int) -> None:
+        self.left, self.refused = left, 0
 
 
 class _Codes(dict[Any, int]):
@@ -119,42 +124,6 @@ class _Threads(dict[Any, int]):
         return [first[code] for code in range(len(self.processes))]
 
 
-class _DeviceArgs(msgspec.Struct, gc=False):
-    device: int = 0
-    stream: int = 0
-    correlation: int = -1
-    external: int | None = msgspec.field(default=None, name="External id")
-    external_old: int | None = msgspec.field(default=None, name="external id")
-    grid: tuple[int, int, int] | None = None
-    block: tuple[int, int, int] | None = None
-    registers: float | None = msgspec.field(default=None, name="registers per thread")
-    shared_bytes: float | None = msgspec.field(default=None, name="shared memory")
-    occupancy: float | None = msgspec.field(default=None, name="est. achieved occupancy %")
-    occupancy_old: float | None = msgspec.field(default=None, name="theoretical occupancy %")
-    copy_bytes: float | None = msgspec.field(default=None, name="bytes")
-    graph_id: int | None = msgspec.field(default=None, name="graph id")
-    graph_node: int | None = msgspec.field(default=None, name="graph node id")
-
-
-class _OpArgs(msgspec.Struct, gc=False):
-    external: int | None = msgspec.field(default=None, name="External id")
-    external_old: int | None = msgspec.field(default=None, name="external id")
-    sequence: int | None = msgspec.field(default=None, name="Sequence number")
-    forward_thread: int | None = msgspec.field(default=None, name="Fwd thread id")
-    dims: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="Input Dims")
-    dims_old: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="Input dims")
-    types: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="Input type")
-    strides: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="Input Strides")
-    concrete: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="Concrete Inputs")
-
-
-class _CallArgs(msgspec.Struct, gc=False):
-    correlation: int = -1
-
-
-_Args = TypeVar("_Args", _DeviceArgs, _OpArgs, _CallArgs)
-
-
 class Columns:
     """The tables of one trace in the making."""
 
@@ -164,7 +133,8 @@ class Columns:
         self._threads = _Threads()
         self._codes: dict[str, _Codes] = {}
         self._chunks: dict[str, list[Chunk]] = {}
-        self._budget = _Budget()
+        self._budget, self._stack_budget = _Budget(MAX_TEXT_BYTES), _Budget(MAX_STACK_BYTES)
+        self._frames = 0
         self._metrics: list[tuple[int, int, dict[str, npt.NDArray[np.float64]]]] = []
         self._metric_names: set[str] = set()
         self._sums: dict[str, float] = {}
@@ -181,16 +151,31 @@ class Columns:
         self.events += len(events)
         of = self._tables
         found: dict[str, list[Event]] = {"device": [], "op": [], "call": [], "note": [], "frame": [], "range": [], "old op": []}
+        memory: list[Event] = []
         for event in events:
-            if event.ph == "X" and (table := of[event.cat]):
-                found[table].append(event)
+            if event.ph == "X":
+                if table := of[event.cat]:
+                    found[table].append(event)
+            elif event.name == _MEMORY:
+                memory.append(event)
         for event in found.pop("old op"):
             found["note" if event.name.startswith(_OLD_ANNOTATIONS) else "op"].append(event)
+        found["stack"] = self._stack_frames(found["frame"])
         found["frame"] = [event for event in found["frame"] if event.name.startswith(MODULE_FRAME)]
         for table, fill in self._FILL.items():
             if found[table]:
                 kept = self._add_spans(table, found[table])
                 fill(self, table, kept)
+        if memory:
+            self._add_memory(memory)
+
+    def _stack_frames(self, events: list[Event]) -> list[Event]:
+        """Return the frames that are kept for call stacks."""
+        kept = stack_frames(events)
+        left = MAX_FRAMES - self._frames
+        self._damage.add("frames", max(len(kept) - left, 0))
+        self._frames += min(len(kept), left)
+        return kept[:left]
 
     def _add_spans(self, table: str, events: list[Event]) -> list[Event]:
         """Add name, thread, start and end of ``events``; return those whose times are times."""
@@ -211,17 +196,17 @@ class Columns:
                 self._damage.add(what, int(wrong.sum()), on_device)
         self._put(table, "start_ns", start)
         self._put(table, "end_ns", start + np.maximum(length, 0))
-        self._put_text(table, "name", [e.name for e in events])
+        self._put_text(table, "name", [trim(e.name) for e in events] if table == "stack" else [e.name for e in events])
         threads = self._threads
         self._put(table, "thread", np.array([threads[e.pid, e.tid] for e in events], np.int64))
         return events
 
     def _add_device(self, table: str, events: list[Event]) -> None:
-        args = self._args(events, _DeviceArgs)
+        args = decode(events, DeviceArgs, self._damage)
         self._put_text(table, "category", [_category(e.cat) for e in events])
         for column in ("device", "stream", "correlation"):
             self._put(table, column, self._ints([getattr(a, column) for a in args]))
-        self._put(table, "external_id", self._ints(_external(args)))
+        self._put(table, "external_id", self._ints(external_ids(args)))
         for column in ("graph_id", "graph_node"):
             self._put(table, column, self._ints([getattr(a, column) for a in args]))
         for column in ("grid", "block"):
@@ -232,16 +217,17 @@ class Columns:
             self._put(table, column, np.array([getattr(a, column) for a in args], np.float64))
 
     def _add_ops(self, table: str, events: list[Event]) -> None:
-        args = self._args(events, _OpArgs)
-        self._put(table, "external_id", self._ints(_external(args)))
+        args = decode(events, OpArgs, self._damage)
+        self._put(table, "external_id", self._ints(external_ids(args)))
         self._put(table, "sequence", self._ints([a.sequence for a in args]))
         self._put(table, "forward_thread", self._ints([a.forward_thread for a in args]))
         self._put_text(table, "dims", [bytes(a.dims or a.dims_old) for a in args])
         for column in ("types", "strides", "concrete"):
             self._put_text(table, column, [bytes(getattr(a, column)) for a in args])
+        self._put_text(table, "stack", [trim_stack(bytes(a.stack)) if a.stack else NO_STACK for a in args])
 
     def _add_calls(self, table: str, events: list[Event]) -> None:
-        self._put(table, "correlation", self._ints([a.correlation for a in self._args(events, _CallArgs)]))
+        self._put(table, "correlation", self._ints([a.correlation for a in decode(events, CallArgs, self._damage)]))
 
     def _add_ranges(self, table: str, events: list[Event]) -> None:
         counted: dict[str, npt.NDArray[np.float64]] = {}
@@ -262,6 +248,30 @@ class Columns:
                         counted[name][row] = value
         self._metrics.append((self._piece, len(events), counted))
 
+    def _add_memory(self, events: list[Event]) -> None:
+        """Add the allocator's events, but for those that tell no size or no time."""
+        time, damaged = nanoseconds([e.ts for e in events])
+        self._damage.add("time", int(damaged.sum()))
+        known = self._damage.counts["arguments"]
+        args = decode(events, MemoryArgs, self._damage)
+        sized = np.array([a.bytes is not None and -_MAX_BYTES < a.bytes < _MAX_BYTES for a in args], bool)
+        told = self._damage.counts["arguments"] - known  # what could not be decoded counts once
+        self._damage.add("arguments", max(int((~sized & ~damaged).sum()) - told, 0))
+        kept = np.flatnonzero(sized & ~damaged).tolist()
+        threads, args = [self._threads[events[i].pid, events[i].tid] for i in kept], [args[i] for i in kept]
+        self._put("memory", "time_ns", time[kept])
+        self._put("memory", "thread", np.array(threads, np.int64))
+        for column in ("bytes", "address", "device_type", "device"):
+            self._put("memory", column, self._ints([getattr(a, column) for a in args]))
+        for column in ("allocated", "reserved"):
+            self._put("memory", f"{column}_bytes", self._totals([getattr(a, column) for a in args]))
+
+    def _totals(self, values: Sequence[int | None]) -> npt.NDArray[np.float64]:
+        """Return the totals of an allocator, NaN for those that are missing or that none can have."""
+        wrong = [value is not None and not 0 <= value < _MAX_BYTES for value in values]
+        self._damage.add("arguments", sum(wrong))
+        return np.array([np.nan if v is None or bad else v for v, bad in zip(values, wrong, strict=True)], np.float64)
+
     def _add_nothing(self, table: str, events: list[Event]) -> None:
         """Spans have no more than their span."""
 
@@ -271,31 +281,9 @@ class Columns:
         "call": _add_calls,
         "note": _add_nothing,
         "frame": _add_nothing,
+        "stack": _add_nothing,
         "range": _add_ranges,
     }
-
-    def _args(self, events: list[Event], wanted: type[_Args]) -> list[_Args]:
-        """Return the arguments of ``events``, decoded all at once, or one by one where one of them is of another type."""
-        try:
-            return msgspec.json.decode(b"[%b]" % b",".join(e.args for e in events), type=list[wanted])  # type: ignore[valid-type]
-        except MALFORMED:
-            return [self._one_args(event.args, wanted) for event in events]
-
-    def _one_args(self, raw: msgspec.Raw, wanted: type[_Args]) -> _Args:
-        try:
-            return msgspec.json.decode(raw, type=wanted, strict=False)
-        except MALFORMED:
-            self._damage.add("arguments")
-        try:
-            fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-        except MALFORMED:
-            return wanted()
-        known = wanted()
-        for field in msgspec.structs.fields(wanted):
-            if field.encode_name in fields:
-                with contextlib.suppress(*MALFORMED):
-                    setattr(known, field.name, msgspec.json.decode(fields[field.encode_name], type=field.type, strict=False))
-        return known
 
     def _ints(self, values: Sequence[int | None]) -> Int64:
         """Return the values as int64, -1 for those that are missing or too large to be an id."""
@@ -310,10 +298,11 @@ class Columns:
         self._chunks.setdefault(f"{table}.{column}", []).append((self._piece, values))
 
     def _put_text(self, table: str, column: str, values: Sequence[Any]) -> None:
-        codes = self._codes.setdefault(f"{table}.{column}", _Codes(self._budget))
-        refused = self._budget.refused
+        budget = self._stack_budget if "stack" in (table, column) else self._budget
+        codes = self._codes.setdefault(f"{table}.{column}", _Codes(budget))
+        refused = budget.refused
         self._put(table, column, np.array([codes[value] for value in values], np.int32))
-        self._damage.add("text", self._budget.refused - refused)
+        self._damage.add("text", budget.refused - refused)
 
     def numbers(self, column: str) -> npt.NDArray[Any] | None:
         """Return the values of ``column``, named ``table.column``, in the order of the file; None where there is no row."""
@@ -369,10 +358,6 @@ def _spell(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value) if value is not None else ""
-
-
-def _external(args: Sequence[_DeviceArgs] | Sequence[_OpArgs]) -> list[int | None]:
-    return [a.external if a.external is not None else a.external_old for a in args]
 
 
 def nanoseconds(values: Sequence[int | float | Decimal | None]) -> tuple[Int64, npt.NDArray[np.bool_]]:

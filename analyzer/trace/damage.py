@@ -11,6 +11,7 @@ _SENTENCES = {
     "negative": "negative durations, which count as 0: {n}",
     "arguments": "events with arguments of a wrong type, which are left out: {n}",
     "text": "names and other texts that are left out, since there are too many different ones (the times are kept): {n}",
+    "frames": "frames of the Python stack that are left out of call stacks, since there are too many: {n}",
     "repaired": "places that JSON does not allow (N/A, NaN, control characters, broken text), which were repaired: {n}",
     "lists": "lists of events beyond the first, which are read as well: {n}",
 }

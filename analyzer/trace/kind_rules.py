@@ -25,7 +25,8 @@ OPERATORS: tuple[tuple[str, str], ...] = (
      r"masked_scale|nan_to_num|dirichlet|exponential|random|one_hot)(_|$|like)", "pointwise"),
     (r"(layer|batch|group|instance|rms|local_response)_?norm|^_fused_rms", "normalisation"),
     (r"softmax", "reduction"),
-    (r"pool|upsample|interpolate|grid_sampler|roi_align|^nms$", "pooling"),
+    (r"^nms(_|$)", "indexing"),
+    (r"pool|upsample|interpolate|grid_sampler|roi_align", "pooling"),
     (r"^_?(copy|clone|to_copy|cat|stack|pad|constant_pad_nd|reflection_pad[123]d|replication_pad[123]d|roll|flip|"
      r"repeat|repeat_interleave|(pixel|channel)_(un)?shuffle|im2col|col2im|unfold_copy|reshape_copy|hstack|vstack|"
      r"to_mkldnn|to_dense|mkldnn_reorder_conv[23]d_weight|permute_copy|view_copy|split_with_sizes_copy|split_copy|rot90|"
@@ -73,7 +74,8 @@ KERNELS: tuple[tuple[str, str], ...] = (
     (r"layer_?norm|batch_?norm|group_?norm|rms_?norm|rowwisemoments|bn_fw|bn_bw|instance_?norm|welford|batchnorm|"
      r"computeinternalgradients|gammabeta", "normalisation"),
     (r"softmax", "reduction"),
-    (r"pool|upsample|interpolate|resize|grid_sampler|roi_align|nms_kernel", "pooling"),
+    (r"nms_kernel", "indexing"),
+    (r"pool|upsample|interpolate|resize|grid_sampler|roi_align", "pooling"),
     (r"multi_tensor_apply|adam|sgd|lamb_|_lamb", "optimizer"),
     (r"catarray|copy|transpose|memcpy|pad|roll_|to_copy|flip_kernel|pixel_shuffle", "layout"),
     (r"index|gather|scatter|embedding|sort|topk|nonzero|radix|scan|unique|cub::|tril|triu|deviceselect", "indexing"),

@@ -27,6 +27,10 @@ ROLES = {
     "view": "other", "collective": "communication", "optimizer": "training", "other": "other", "unclassified": "other",
 }  # fmt: skip
 
+_NAMES_KEPT = 1 << 20
+"""Names whose kind is remembered. A smaller number than a trace has different names would be of no use at all: names are asked
+for in turn, so that each would be forgotten before it comes again."""
+
 NOT_CLASSIFIED = ("other", "unclassified")
 
 _OPERATOR_RULES = tuple((re.compile(pattern), kind) for pattern, kind in OPERATORS)
@@ -47,12 +51,17 @@ def is_bracket(op: str) -> bool:
     return BRACKET_PATTERN.match(op) is not None
 
 
+def is_autograd(op: str) -> bool:
+    """Tell whether ``op`` stands around operators of a backward pass, as every version of torch names it."""
+    return WRAPPER_PATTERN.match(op) is not None and not op.startswith("Optimizer.")
+
+
 def is_wrapper(op: str) -> bool:
     """Tell whether ``op`` only calls other operators, so that its own time is dispatch and not work."""
     return op in WRAPPERS or WRAPPER_PATTERN.match(op) is not None
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=_NAMES_KEPT)
 def operator_kind(op: str) -> str | None:
     """Return the kind of an operator by its name, None where no rule fits."""
     if fused_kind(op):
@@ -67,7 +76,7 @@ def operator_kind(op: str) -> str | None:
     return next((kind for rule, kind in _OPERATOR_RULES if rule.search(short)), None)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=_NAMES_KEPT)
 def kernel_kind(kernel: str, *, shares: bool = False) -> str | None:
     """Return the kind of a GPU kernel by its own name, None where no rule fits.
 

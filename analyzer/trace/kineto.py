@@ -1,6 +1,7 @@
 """Kineto traces (JSON, plain or packed with gzip or zstd) to tables, with the facts of the device that ran them.
 
-Only the keys named in this package are read: host names, paths and whatever else a trace holds never reach a table.
+Only the keys named in this package are read: host names, paths and whatever else a trace holds never reach a table. Of the
+paths in call stacks ``frames.trim`` keeps what names a source file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 
 from analyzer.errors import TraceError
 from analyzer.schema.run import AMD, NVIDIA, DeviceFacts
-from analyzer.schema.tables import CALLS, COUNTER_RANGES, DEVICE_EVENTS, OPERATORS, SPANS, Table
+from analyzer.schema.tables import CALLS, COUNTER_RANGES, DEVICE_EVENTS, MEMORY_EVENTS, OPERATORS, SPANS, Table
 from analyzer.trace.columns import Columns
 from analyzer.trace.damage import Damage
 from analyzer.trace.events import MALFORMED
@@ -49,12 +50,14 @@ class _Distributed(msgspec.Struct):
 class Trace:
     """The tables of one trace, declared in ``analyzer.schema.tables``; times are integer nanoseconds since ``base_unix_ns``.
 
-    ``device_events`` (DEVICE_EVENTS): kernels, copies and fills. ``ops`` (OPERATORS): operators with their arguments as JSON
-    text. ``calls`` (CALLS): calls of the runtime and driver. ``annotations`` (SPANS): user annotations. ``frames`` (SPANS):
-    nn.Module frames of the Python stack. ``counter_ranges``: what CUPTI counted per kernel, a column per metric; its durations
-    are no kernel times. ``processes`` gives the process of each ``thread``. ``rank`` and ``world_size`` are None where the
-    trace does not tell. ``warnings`` says what of the file was damaged, lost or mended; ``impossible`` names the first kernel
-    with a duration that none can have, and says how many have one.
+    ``device_events`` (DEVICE_EVENTS): kernels, copies and fills. ``ops`` (OPERATORS): operators with their arguments as
+    JSON text. ``calls`` (CALLS): calls of the runtime and driver. ``annotations`` (SPANS): user annotations. ``frames``
+    (SPANS): nn.Module frames of the Python stack; ``stack_frames`` (SPANS): its functions, paths trimmed.
+    ``counter_ranges``: what CUPTI counted per kernel, a column per metric; its durations are no kernel times.
+    ``memory_events`` (MEMORY_EVENTS): what was allocated and freed, where recorded. ``processes`` gives the process of each
+    ``thread``. ``rank`` and ``world_size`` are None where the trace does not tell. ``warnings`` says what of the file was
+    damaged, lost or mended; ``impossible`` names the first kernel with a duration that none can have, and says how many
+    have one.
     """
 
     path: Path
@@ -65,7 +68,9 @@ class Trace:
     calls: pd.DataFrame
     annotations: pd.DataFrame
     frames: pd.DataFrame
+    stack_frames: pd.DataFrame
     counter_ranges: pd.DataFrame
+    memory_events: pd.DataFrame
     processes: tuple[int | str, ...] = ()
     rank: int | None = None
     world_size: int | None = None
@@ -113,7 +118,9 @@ def read_trace(path: str | Path, *, max_expansion: float = MAX_EXPANSION, ahead:
         calls=calls,
         annotations=annotations,
         frames=frames,
+        stack_frames=_table(columns, "stack", SPANS),
         counter_ranges=ranges,
+        memory_events=_table(columns, "memory", MEMORY_EVENTS),
         processes=tuple(columns.processes()),
         rank=distributed.rank,
         world_size=distributed.world_size,

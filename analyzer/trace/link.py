@@ -14,7 +14,7 @@ from analyzer.trace.kinds import is_bracket, is_wrapper, operator_kind
 from analyzer.trace.kineto import Trace
 from analyzer.trace.launching import find_launches, has_launch, synchronising_calls
 from analyzer.trace.ranks import rank_of_threads
-from analyzer.trace.scopes import Scopes, Stretch, read_scopes, read_steps, select_stretches, spans_of, stretch_of
+from analyzer.trace.scopes import Scopes, Stretch, read_loading, read_scopes, read_steps, select_stretches, spans_of, stretch_of
 from analyzer.trace.spans import Int64, Spans
 
 AGREEMENT = 0.98
@@ -34,8 +34,10 @@ class Linked:
     ``launches`` is the table LAUNCHES. ``segments`` holds (start_ns, end_ns, row) of the stretches in which a launch really
     runs: its interval on a GPU, its innermost stretches on a CPU. ``steps`` are (name, start_ns, end_ns); with a selection
     they are what was selected (``by_step``: profiler steps), and ``foreign`` holds (start_ns, end_ns) of what ran outside of
-    it. ``syncs`` are (start_ns, end_ns) of calls that wait for the device. ``ops`` tells which operator encloses which.
-    ``wrapper_ns`` is the own time of operators that only call others (CPU runs).
+    it. ``syncs`` and ``loading`` are (start_ns, end_ns) of calls
+    that wait for the device and of waiting for a data loader. ``ops`` tells which operator encloses which.
+    ``wrapper_ns`` is the own time of operators that only call others (CPU runs). ``launches`` also has ``scope``, the row of
+    its module in ``scopes``, and ``launch_thread``, the thread that launched it; -1 without.
     """
 
     launches: pd.DataFrame
@@ -46,6 +48,8 @@ class Linked:
     first_ns: int
     last_ns: int
     syncs: tuple[Int64, Int64]
+    loading: tuple[Int64, Int64]
+    scopes: Scopes
     selected: str = ""
     by_step: bool = True
     foreign: tuple[Int64, Int64] | None = None
@@ -93,7 +97,7 @@ def _link_kernels(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stretch
             "launch": _named(trace.calls["name"], call),
             "launch_ns": np.where(has_call, at, -1),
             "link": np.array(LINKS, object)[link],
-            "module": scopes.modules(at, np.where(placed, thread, -1), op),
+            **_place(scopes, at, np.where(placed, thread, -1), op),
             "step": stretch_of(steps, np.where(placed, at, start_ns)),
             **{column: _texts(events[column]) for column in ("category", "grid", "block")},
             **{column: events[column] for column in _KEPT},
@@ -111,6 +115,8 @@ def _link_kernels(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stretch
         first_ns=min((int(start.min()) for start, _ in bounds), default=0),
         last_ns=max((int(end.max()) for _, end in bounds), default=0),
         syncs=synchronising_calls(trace.calls),
+        loading=read_loading(trace),
+        scopes=scopes,
     )
 
 
@@ -118,6 +124,12 @@ _KEPT = (
     "device", "stream", "correlation", "graph_id", "graph_node", "registers", "shared_bytes", "occupancy_kineto_pct",
     "copy_bytes",
 )  # fmt: skip
+
+
+def _place(scopes: Scopes, at: Int64, thread: Int64, op: Int64) -> dict[str, object]:
+    """Return the columns that say where on the host a launch was made."""
+    scope = scopes.rows(at, thread, op)
+    return {"module": scopes.paths_of(scope), "scope": scope, "launch_thread": thread}
 
 
 def _taken(column: pd.Series[int], rows: Int64) -> Int64:
@@ -180,7 +192,7 @@ def _link_operators(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stret
             "op": names,
             "launch_ns": ops.start[kept],
             "link": [LINKS[0]] * count,
-            "module": scopes.modules(ops.start[kept], ops.thread[kept], kept),
+            **_place(scopes, ops.start[kept], ops.thread[kept], kept),
             "step": stretch_of(steps, ops.start[kept]),
             **{column: [""] * count for column in ("launch", "grid", "block")},
             **{column: np.full(count, -1) for column in ("device", "correlation", "graph_id", "graph_node")},
@@ -199,6 +211,8 @@ def _link_operators(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stret
         first_ns=int(ops.start.min()) if len(frame) else 0,
         last_ns=int(ops.end.max()) if len(frame) else 0,
         syncs=synchronising_calls(trace.calls),
+        loading=read_loading(trace),
+        scopes=scopes,
     )
 
 

@@ -62,6 +62,7 @@ def _only(trace: Trace, rank: int) -> Trace:
     return replace(
         trace,
         device_events=keep(trace.device_events), ops=keep(trace.ops), calls=keep(trace.calls),
-        annotations=keep(trace.annotations), frames=keep(trace.frames), counter_ranges=keep(trace.counter_ranges), rank=rank,
+        annotations=keep(trace.annotations), frames=keep(trace.frames), stack_frames=keep(trace.stack_frames),
+        counter_ranges=keep(trace.counter_ranges), memory_events=keep(trace.memory_events), rank=rank,
         processes=tuple(process if r == rank else 0 for process, r in zip(trace.processes, ranks.tolist(), strict=True)),
     )  # fmt: skip

@@ -10,13 +10,17 @@ import pandas as pd
 
 from analyzer.errors import TraceError
 from analyzer.schema.settings import Selection
-from analyzer.trace.columns import MODULE_FRAME
+from analyzer.trace.frames import MODULE_FRAME
 from analyzer.trace.kineto import Trace
 from analyzer.trace.spans import Int64, Spans
 
 MODULE_SCOPE = "module::"
+SOURCES = ("module scope", "nn.Module frame", "annotation")
+"""What tells of modules: our own scopes, else frames of the Python stack, else whatever annotations the user made."""
+
 STEP_SCOPE = "ProfilerStep#"
-_NOT_A_MODULE = ("ProfilerStep#", "PyTorch Profiler", "Optimizer.", "enumerate(DataLoader)", "nccl:")
+LOADER_SCOPE = "enumerate(DataLoader)"
+_NOT_A_MODULE = ("ProfilerStep#", "PyTorch Profiler", "Optimizer.", LOADER_SCOPE, "nccl:")
 _MAX_PATH = 1000
 _NAMES_SHOWN, _NAME_SHOWN = 8, 80
 _OVERLAP = 8
@@ -39,6 +43,7 @@ def module_pattern(name: str) -> str:
 class Scopes:
     """Module scopes of a trace, asked by (time, thread).
 
+    ``names`` are the scopes' own names, ``source`` what they are (SOURCES); ``paths`` what stands for them in tables.
     ``forward`` holds for each operator the one whose gradient it computes, -1 without; it is empty where there is no backward.
     """
 
@@ -46,9 +51,11 @@ class Scopes:
     spans: Spans
     ops: Spans
     forward: Int64
+    names: pd.Series[str]
+    source: str
 
-    def modules(self, time: Int64, thread: Int64, op: Int64) -> list[str]:
-        """Return the module of launches made at ``time`` by operators ``op``.
+    def rows(self, time: Int64, thread: Int64, op: Int64) -> Int64:
+        """Return the row of the scope of launches made at ``time`` by operators ``op``, -1 without.
 
         A backward operator has that of its forward one.
         """
@@ -57,7 +64,15 @@ class Scopes:
             source = np.where(op >= 0, self.forward[op], -1)
             back = np.flatnonzero((found < 0) & (source >= 0))
             found[back] = self.spans.innermost(self.ops.start[source[back]], self.ops.thread[source[back]])
-        return [self.paths[i] if i >= 0 else "" for i in found.tolist()]
+        return found
+
+    def modules(self, time: Int64, thread: Int64, op: Int64) -> list[str]:
+        """Return the module of the same launches, nothing without."""
+        return self.paths_of(self.rows(time, thread, op))
+
+    def paths_of(self, rows: Int64) -> list[str]:
+        """Return the paths of the scopes in ``rows``, nothing for -1."""
+        return [self.paths[i] if i >= 0 else "" for i in rows.tolist()]
 
 
 def read_scopes(trace: Trace, ops: Spans) -> Scopes:
@@ -66,15 +81,16 @@ def read_scopes(trace: Trace, ops: Spans) -> Scopes:
     names = notes["name"].astype(str)
     ours = notes[names.str.startswith(MODULE_SCOPE)].reset_index(drop=True)
     if len(ours):
-        spans = spans_of(ours)
-        paths = [name[len(MODULE_SCOPE) :] for name in ours["name"]]
+        spans, own, source = spans_of(ours), ours["name"], SOURCES[0]
+        paths = [name[len(MODULE_SCOPE) :] for name in own]
     elif len(trace.frames):
-        spans = spans_of(trace.frames)
-        paths = _frame_paths(trace.frames["name"].tolist(), spans)
+        spans, own, source = spans_of(trace.frames), trace.frames["name"], SOURCES[1]
+        paths = _frame_paths(own.tolist(), spans)
     else:
         others = notes[~names.str.startswith(_NOT_A_MODULE)].reset_index(drop=True)
-        spans, paths = spans_of(others), others["name"].tolist()
-    return Scopes(paths, spans, ops, _forward_ops(trace.ops, ops))
+        spans, own, source = spans_of(others), others["name"], SOURCES[2]
+        paths = own.tolist()
+    return Scopes(paths, spans, ops, _forward_ops(trace.ops, ops), own, source)
 
 
 def _frame_paths(names: list[str], spans: Spans) -> list[str]:
@@ -110,6 +126,12 @@ def _forward_ops(frame: pd.DataFrame, ops: Spans) -> Int64:
         if forward[i] < 0 and ops.parent[i] >= 0:
             forward[i] = forward[ops.parent[i]]
     return forward
+
+
+def read_loading(trace: Trace) -> tuple[Int64, Int64]:
+    """Return (start_ns, end_ns) of the stretches in which the host waited for a data loader."""
+    found = trace.annotations[trace.annotations["name"].astype(str).str.startswith(LOADER_SCOPE)]
+    return found["start_ns"].to_numpy(np.int64), found["end_ns"].to_numpy(np.int64)
 
 
 def read_steps(trace: Trace) -> tuple[Stretch, ...]:

@@ -107,6 +107,9 @@ def test_module_scopes_and_shapes_are_in_the_trace(recorded: dict[str, Path]) ->
     names = {e["name"] for e in events if e.get("cat") == "user_annotation"}
     assert {"module::blocks.0.attn.qkv", "module::VisionTransformer"} <= names
     assert any("Input Dims" in e.get("args", {}) for e in events)
+    memory = [e["args"] for e in events if e["name"] == "[memory]"]
+    assert memory
+    assert all({"Bytes", "Addr", "Total Allocated"} <= set(args) for args in memory)
 
 
 def test_nothing_names_a_person_or_a_host(recorded: dict[str, Path]) -> None:

@@ -99,3 +99,11 @@ def test_concrete_arguments_as_kineto_writes_them(text: str, value: object) -> N
     call = parse_call("aten::x", "[[]]", '["ScalarList"]', "", json.dumps([text]))
     assert call is not None
     assert call.inputs == (value,)
+
+
+def test_a_tensor_that_the_profiler_could_not_describe_is_told_apart_from_a_number() -> None:
+    call = parse_call("aten::add", "[[], [1, 256, 64, 64], []]", '["", "c10::BFloat16", "Scalar"]', "", '["", "", "1"]')
+    assert call is not None
+    assert call.untold == (0,)
+    assert call.lacks(0, 1)
+    assert not call.lacks(1, 2)

@@ -26,7 +26,7 @@ def test_every_kind_has_a_role() -> None:
         ("aten::_native_batch_norm_legit_no_training", "normalisation"), ("aten::cudnn_batch_norm_backward", "normalisation"),
         ("aten::_softmax_backward_data", "reduction"), ("aten::nll_loss_forward", "reduction"), ("aten::mse_loss", "reduction"),
         ("aten::_fused_adamw_", "optimizer"), ("aten::_foreach_add_", "optimizer"), ("aten::native_dropout", "pointwise"),
-        ("aten::_upsample_bicubic2d_aa", "pooling"), ("aten::grid_sampler_2d", "pooling"), ("torchvision::nms", "pooling"),
+        ("aten::_upsample_bicubic2d_aa", "pooling"), ("aten::grid_sampler_2d", "pooling"), ("torchvision::nms", "indexing"),
         ("aten::pixel_unshuffle", "layout"), ("aten::unfold", "view"), ("aten::im2col", "layout"), ("aten::argsort", "indexing"),
         ("aten::index_put_", "indexing"), ("aten::nonzero", "indexing"), ("aten::tril", "indexing"), ("aten::cdist", "reduction"),
         ("aten::bitwise_xor", "pointwise"), ("aten::__xor__", "pointwise"), ("aten::slice_backward", "indexing"), ("aten::_unsafe_index", "indexing"), ("aten::transpose_copy", "layout"), ("aten::cumprod", "reduction"), ("aten::cummax", "reduction"), ("aten::isinf", "pointwise"), ("aten::randperm", "pointwise"), ("aten::outer", "matmul"), ("aten::einsum", "matmul"),

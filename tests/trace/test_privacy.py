@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analyzer.analysis import analyze, study
+from analyzer.analysis import analyze, compare
 from analyzer.report.render import write_report
 from analyzer.tasks import REPORT_FILES
 from analyzer.trace.kineto import Trace, read_trace
@@ -19,7 +19,9 @@ from analyzer.trace.link import Linked, link
 from tests import traces
 
 HOST, USER, HOME, TOKEN = "gpu-node-0042.corp", "jdoe-secret", "/home/jdoe-secret/project", "hf_aBcDeF123456"
-SECRETS = (HOST, USER, HOME, TOKEN, "gpu-node", "10.1.2.3", "secret_kernel_file", "my_private_function", "secret-label")
+SECRETS = (HOST, USER, HOME, TOKEN, "gpu-node", "10.1.2.3", "secret_kernel_file", "secret-label")
+STACK = "train.py(3): my_private_function"
+"""What a call stack keeps: it names source files and functions, without their folders."""
 TABLES = ("device_events", "ops", "calls", "annotations", "frames", "counter_ranges")
 
 
@@ -82,6 +84,8 @@ def test_no_secret_of_a_trace_reaches_a_table(tmp_path: Path, damaged: bool) -> 
     path.write_text(text.replace('"dur": 150', '"dur": N/A')[: -200 if damaged else None])
     trace = read_trace(path)
     assert (len(trace.kernels), len(trace.frames), len(trace.counter_ranges)) == (2, 1, 1)
+    assert damaged or trace.ops["stack"].astype(str).str.startswith(STACK).all()
+    assert trace.stack_frames["name"].tolist() == ["train.py(12): my_private_function"]
     for found in (spell(trace), spell(link(trace))):
         assert "softmax_warp_forward" in found
         for secret in SECRETS:
@@ -90,7 +94,7 @@ def test_no_secret_of_a_trace_reaches_a_table(tmp_path: Path, damaged: bool) -> 
 
 def write_report_of(path: Path, out: Path) -> dict[str, str]:
     out.mkdir()
-    write_report(study((analyze(path),)), out)
+    write_report(compare(analyze(path)), out)
     return files_of(out)
 
 
@@ -112,3 +116,33 @@ def test_the_host_in_the_name_of_a_trace_reaches_no_report(tmp_path: Path, host:
     path = traces.write(tmp_path / f"{host}_4711.1790000000000000000.pt.trace.json.gz", document())
     for text in write_report_of(path, tmp_path / "out").values():
         assert "node-0042" not in text.lower().replace("_", "-")
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_no_home_in_a_name_reaches_a_file(tmp_path: Path, gpu: bool) -> None:
+    """Names of modules, operators and annotations are those of people; that of a GPU kernel stays exactly as it is."""
+    known = {
+        "module::head": f"module::load {HOME}/data/x.pt", "ProfilerStep#3": f"read {HOME}", "ProfilerStep#1": f"read {HOME}",
+        "module::mlp.fc1": f"module::C:\\Users\\{USER} Smith\\x.pt", "aten::linear": f"mine::{HOME}/ops/x", "aten::gelu": f"mine::{HOME}/y",
+    }  # fmt: skip
+    events = traces.gpu_step() if gpu else traces.cpu_step()
+    for event in events:
+        event["name"] = known.get(event["name"], event["name"])
+    if gpu:
+        events += [
+            traces.op(f"mine::{HOME}/y", 600, 50, ext=9),
+            traces.launch(610, 19),
+            traces.kernel("void k<a, b>(/x/y)", 620, 30, 19, ext=9),
+        ]
+    path = traces.write(tmp_path / "t.json", traces.document(events, gpu=gpu))
+    files = write_report_of(path, tmp_path / "out")
+    for name, text in files.items():
+        for word in (USER, "Smith"):
+            assert word not in text, name
+    assert "mine::…/y" in files["kernels.csv"]
+    assert "mine::…/y" in files["operators.csv"]
+    assert "mine::…/y" in files["launches.csv.gz"]
+    assert "mine::…/" in files["operator_tree.csv"]
+    assert ("load …/x.pt" if gpu else "…/x.pt") in files["module_tree.csv"]
+    assert ("load …/x.pt" if gpu else "…/x.pt") in files["modules.csv"]
+    assert not gpu or '"void k<a, b>(/x/y)"' in files["kernels.csv"]
