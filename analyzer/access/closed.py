@@ -134,4 +134,4 @@ def formula(problem: Problem, geometry: Geometry) -> str:
             f"{p4.itemsize} B x {p4.planes} planes x the rows that {g.tile_m * g.tile_n} outputs of {p4.out[0]} x {p4.out[1]} "
             f"need under a {p4.kernel[0]} x {p4.kernel[1]} window"
         )
-    return f"{problem.read_bytes} B read once" if isinstance(problem, Pass) else ""
+    return f"{problem.read_bytes + problem.write_bytes} B read or written once" if isinstance(problem, Pass) else ""

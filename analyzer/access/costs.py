@@ -11,7 +11,7 @@ from analyzer.access.kernel import kernel_access
 from analyzer.access.problem import Attention, Product
 from analyzer.access.scaling import materialised
 from analyzer.access.units import Unit, attentions, role_of, variant
-from analyzer.schema.access import CacheFacts, Cost
+from analyzer.schema.access import CacheFacts, Cost, Traffic
 
 if TYPE_CHECKING:
     from analyzer.access.result import Rates, Subject
@@ -42,6 +42,30 @@ def least_us(unit: Unit, moved: float, rate_tflops: float, device: CacheFacts, l
         max(floor_us(part.flop if isinstance(part, Product) else 0.0, moved * share, rate_tflops, gbps), l2 * share)
         for part, share in zip(parts, shares, strict=True)
     )
+
+
+def excess_us(
+    unit: Unit, traffic: Traffic, l2_bytes: float, rate_tflops: float, device: CacheFacts
+) -> tuple[float, float] | None:
+    """Return what the order of accesses adds to the least time of one launch in microseconds (low, high), 0 or more.
+
+    ``l2_bytes``: between L2 and multiprocessors. None where the bandwidth of DRAM is not known.
+    """
+    if not device.dram_gbps:
+        return None
+    problem = unit.launch.problem
+    size = float(problem.read_bytes + problem.write_bytes)
+    floor = floor_us(problem.flop, size, rate_tflops, device.dram_gbps)
+    low, high = (least_us(unit, moved, rate_tflops, device, l2_bytes) for moved in through_dram(traffic))
+    return max(low - floor, 0.0), max(high - floor, 0.0)
+
+
+def through_dram(traffic: Traffic) -> tuple[float, float]:
+    """Return the bytes (low, high) that a launch moves through DRAM.
+
+    What a cache keeps of the output at the end is written later all the same, so only reads can exceed or save.
+    """
+    return traffic.read[0] + traffic.write[1], traffic.read[1] + traffic.write[1]
 
 
 def costs_of(subject: Subject, units: Sequence[Unit], rates: Rates) -> tuple[Cost, ...]:
@@ -78,8 +102,7 @@ def _cost(device: CacheFacts, subject: Subject, units: Sequence[Unit], rates: Ra
             return None
         calls, problem, rate = unit.calls, unit.launch.problem, rates(device, unit)
         size = float(problem.read_bytes + problem.write_bytes)
-        # what a cache keeps of the output at the end is written later all the same, so only reads can exceed or save
-        through = [traffic.read[0] + traffic.write[1], traffic.read[1] + traffic.write[1]]
+        through = through_dram(traffic)
         l2 = sum(found.l2_sm_bytes)
         floor += calls * floor_us(problem.flop, size, rate, device.dram_gbps)
         low, high = (

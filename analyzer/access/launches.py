@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analyzer.access.costs import excess_us
 from analyzer.access.describe import describe
 from analyzer.access.geometry import assumed_geometry, geometry_of
 from analyzer.access.kernel import Launch, kernel_access, work_out
@@ -26,10 +27,19 @@ Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 COLUMNS = (
-    "bytes_l2_sm", "bytes_dram_low", "bytes_dram_high", "reuse_factor", "footprint_bytes", "reuse_distance_median_bytes",
-    "geometry_confidence",
+    "bytes_l2_sm", "bytes_dram_low", "bytes_dram_high", "excess_low_us", "excess_high_us", "reuse_factor", "footprint_bytes",
+    "reuse_distance_median_bytes", "geometry_confidence",
 )  # fmt: skip
-"""Columns added to launches. ``bytes_*`` are reads plus writes; empty without a geometry or a model of the device's cache."""
+"""Columns added to launches. ``bytes_*`` are reads plus writes; empty without a geometry or a model of the device's cache.
+``excess_*_us``: the least time with these bytes minus that with every operand moved once."""
+
+_SHARED = ("bytes_l2_sm", "bytes_dram_low", "bytes_dram_high", "excess_low_us", "excess_high_us")
+
+_READ = (
+    "basis", "grid", "block", "kernel", "resident_blocks", "flop", "floor_compute_us", "unmodelled", "bytes_compulsory", "kind",
+    "shapes", "dtype", "is_backward",
+)  # fmt: skip
+"""Columns that a launch is recognised by, beside its module."""
 
 NO_WORK = "no work model"
 HELPER = "helps another kernel of its operator, and its own bytes are not in the trace"
@@ -57,7 +67,8 @@ def add_access(
     """Return ``launches`` with COLUMNS, and what the access model says of the run.
 
     Columns read: ``category, kernel, kind, grid, block, op, op_index, owner, basis, module, dtype, shapes,
-    bytes_compulsory, dur_ns, resident_blocks, floor_compute_us, flop, step, unmodelled``. ``calls``: the call of each operator.
+    bytes_compulsory, dur_ns, resident_blocks, floor_compute_us, flop, step, unmodelled,
+    is_backward``. ``calls``: the call of each operator.
     """
     code, found, source = _recognised(launches, calls, subject, on_gpu=on_gpu)
     share = _shares(launches, code, found, source)
@@ -75,8 +86,8 @@ def add_access(
 
 def input_of(calls: Sequence[OpCall | None]) -> tuple[int, int]:
     """Return images per batch and image size of a model, as its first convolution of three channels was called; else 0."""
-    for call in calls:
-        found = convolution(call) if call is not None else None
+    for call in {id(call): call for call in calls if call is not None}.values():  # alike calls are one object
+        found = convolution(call)
         if found is not None and len(found.image.shape) == 4 and found.image.shape[1] == 3:
             return found.image.shape[0], found.image.shape[2]
     return 0, 0
@@ -179,7 +190,9 @@ def _recognised(
     source = _sources(launches, calls, described)
     identity = np.array([id(calls[i]) if i >= 0 else 0 for i in source.tolist()], np.int64)
     module = launches["module"].map({name: module_pattern(name) for name in launches["module"].unique()})
-    columns = [launches[name] for name in ("kernel", "grid", "block", "kind", "basis", "resident_blocks", "unmodelled")]
+    columns = [
+        launches[name] for name in ("kernel", "grid", "block", "kind", "basis", "resident_blocks", "unmodelled", "is_backward")
+    ]
     # without a problem the bytes of the work model are all that tells launches apart
     own = launches["bytes_compulsory"].where(identity == 0)
     code = pd.factorize(identity)[0].astype(np.int64)
@@ -187,7 +200,7 @@ def _recognised(
         values, unique = pd.factorize(column, use_na_sentinel=False)
         code = pd.factorize(code * (len(unique) + 1) + values)[0].astype(np.int64)
     first = np.unique(code, return_index=True)[1]
-    rows: list[dict[Any, Any]] = launches.assign(module=module).iloc[first].to_dict("records")
+    rows: list[dict[Any, Any]] = launches[list(_READ)].iloc[first].assign(module=module.iloc[first]).to_dict("records")
     found = [
         _recognise(row, described.get((int(identity[i]), row["kind"])), subject, on_gpu=on_gpu)
         for i, row in zip(first.tolist(), rows, strict=True)
@@ -222,6 +235,8 @@ def _recognise(row: dict[Any, Any], described: Described | None, subject: Subjec
     described = described or _pass(row)
     if row["basis"] not in ("formula", "helper") or described is None:
         return Found(None, _why_not(row))
+    if row["is_backward"] and described.pattern == "linear":  # a gradient, whose factors are not the layer's own
+        described = replace(described, pattern="product_backward")
     problem = described.problem
     if on_gpu:
         shape = (_triple(row["grid"]), _triple(row["block"]))
@@ -263,9 +278,9 @@ def _triple(text: str) -> tuple[int, int, int] | None:
 def _columns(launches: pd.DataFrame, code: Codes, found: Sequence[Found], share: Floats, subject: Subject) -> pd.DataFrame:
     """Return ``launches`` with COLUMNS; several launches that do the work of one operator share its bytes as its FLOP."""
     own = subject.devices[0].key if subject.devices else ""
-    rows = [_figures(f.unit, own, subject) if f.unit else ((math.nan,) * 6 + ("",)) for f in found]
+    rows = [_figures(f.unit, own, subject) if f.unit else ((math.nan,) * 8 + ("",)) for f in found]
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).iloc[code]
-    for column in ("bytes_l2_sm", "bytes_dram_low", "bytes_dram_high"):
+    for column in _SHARED:
         frame[column] = frame[column].to_numpy(np.float64) * share
     return launches.assign(**{column: frame[column].to_numpy() for column in COLUMNS})
 
@@ -274,8 +289,9 @@ def _figures(unit: Unit, own: str, subject: Subject) -> tuple[float | str, ...]:
     access = kernel_access(unit.launch, subject.devices, subject.multiprocessors)
     traffic = access.traffic.get(own)
     low, high = traffic.total if traffic else (math.nan, math.nan)
+    excess = excess_us(unit, traffic, sum(access.l2_sm_bytes), unit.rate_tflops, subject.devices[0]) if traffic else None
     locality = access.locality
     return (
-        sum(access.l2_sm_bytes), low, high, locality.reuse_factor, locality.footprint_bytes, locality.distance_median_bytes,
-        unit.launch.geometry.confidence,
+        sum(access.l2_sm_bytes), low, high, *(excess or (math.nan, math.nan)), locality.reuse_factor, locality.footprint_bytes,
+        locality.distance_median_bytes, unit.launch.geometry.confidence,
     )  # fmt: skip

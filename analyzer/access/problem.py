@@ -190,9 +190,10 @@ Problem = Product | Convolution | Window | Attention | Pass
 
 PATTERNS = (
     "linear", "conv3x3", "conv1x1", "conv", "depthwise", "patch_embed", "attention_fused", "attention_materialised", "scores",
-    "norm", "softmax", "pointwise", "pooling", "layout", "other",
+    "product_backward", "norm", "softmax", "pointwise", "pooling", "layout", "other",
 )  # fmt: skip
-"""Access patterns. ``conv`` is a dense convolution of another kernel size; ``scores`` a product of two activations alone."""
+"""Access patterns. ``product_backward`` is a product that autograd called.
+``conv`` is a dense convolution of another kernel size; ``scores`` a product of two activations alone."""
 
 
 @dataclass(frozen=True, slots=True)

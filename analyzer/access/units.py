@@ -17,6 +17,7 @@ ROLES = {
     "attention_fused": "attention", "attention_materialised": "attention", "scores": "attention",
     "conv3x3": "convolution", "conv": "convolution", "depthwise": "depthwise", "norm": "normalisation",
     "linear": "dense math", "conv1x1": "dense math", "patch_embed": "dense math",
+    "product_backward": "dense math",
 }  # fmt: skip
 """What a pattern is for; all others are ``other``. A convolution whose windows do not overlap is a linear layer of pixels."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from analyzer.metrics.arithmetic import MATRIX_KINDS
 from analyzer.metrics.work import Work, has_formula, work_of
 from analyzer.schema.operators import OpCall
-from analyzer.trace.kinds import operator_kind
+from analyzer.trace.kinds import is_autograd, operator_kind
 from analyzer.trace.link import GRAPH
 from analyzer.trace.shapes import shapes_text
 from analyzer.trace.spans import Int64, Spans
@@ -33,8 +34,8 @@ NO_ELEMENT_TYPE = "the element type of its list is not in the trace"
 def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, names: list[str]) -> pd.DataFrame:
     """Return ``launches`` with their work: FLOP and bytes, whose operator it is and what it rests on.
 
-    Columns added: ``owner`` (the operator that has the work, -1 without) and its name ``owner_op``; ``flop, bytes_compulsory,
-    bytes_high, basis, unmodelled, shapes, dtype``.
+    Columns added: ``owner`` (the operator that has the work, -1 without) and its name ``owner_op``; ``is_backward`` (autograd
+    called its operator); ``flop, bytes_compulsory, bytes_high, basis, unmodelled, shapes, dtype``.
 
     Approximation: several launches that do the work of one operator share it in proportion to their durations.
 
@@ -56,6 +57,7 @@ def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, nam
     return launches.assign(
         owner=owner,
         owner_op=np.where(owner >= 0, np.array(names or [""], object)[owner], launches["op"].to_numpy(object)),
+        is_backward=_called_by_autograd(index, ops, names),
         flop=np.array([w.flop if w else np.nan for w in found], np.float64) * share,
         bytes_compulsory=np.array([w.bytes if w else np.nan for w in found], np.float64) * share,
         bytes_high=np.array([_high(w) for w in found], np.float64) * share,
@@ -67,6 +69,21 @@ def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, nam
         shapes=[shapes for shapes, _ in described],
         dtype=[dtype for _, dtype in described],
     )
+
+
+def _called_by_autograd(index: Int64, ops: Spans, names: list[str]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Tell which of the operators at ``index`` lie inside one of autograd's brackets, which stand around a backward pass."""
+    bracket = {name for name in set(names) if is_autograd(name)}
+    out = np.zeros(len(index), bool)
+    if not bracket:
+        return out
+    autograd = np.array([name in bracket for name in names], bool)
+    level = index.copy()
+    while (level >= 0).any():
+        known = level >= 0
+        out[known] |= autograd[level[known]]
+        level[known] = ops.parent[level[known]]
+    return out
 
 
 def _high(work: Work | None) -> float:
@@ -135,7 +152,7 @@ def _owners(names: list[str], ops: Spans, work: _Works, launching: Int64) -> Int
 
 def _shares(
     launches: pd.DataFrame, owner: Int64, work: dict[int, Work | None], names: list[str]
-) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], list[str]]:
+) -> tuple[npt.NDArray[np.float64], list[str]]:
     duration = launches["dur_ns"].to_numpy(np.float64)
     kinds = launches["kind"].to_numpy(object)
     share = np.zeros(len(launches))
@@ -144,25 +161,34 @@ def _shares(
         return share, basis
     order = np.argsort(owner, kind="stable")
     indices, first = np.unique(owner[order], return_index=True)
-    for index, mine in zip(indices.tolist(), np.split(order, first[1:]), strict=True):
+    rows, ends = order.tolist(), [*first.tolist()[1:], len(order)]
+    for index, start, end in zip(indices.tolist(), first.tolist(), ends, strict=True):
         found = work.get(index)
         if index < 0 or found is None:
             continue
-        wanted = operator_kind(names[index])
-        same = [i for i in mine if kinds[i] == wanted or (wanted == "convolution" and kinds[i] == "depthwise")]
-        same = same or [i for i in mine if kinds[i] == "attention"]
-        # what only looks at tensors does no work, and what only rearranges does not do the arithmetic of a product, even where
-        # it is all that the trace has of one
-        idle = ("view", "layout", "transfer") if wanted in MATRIX_KINDS else ("view",) if wanted != "view" else ()
-        main = np.array(same or [i for i in mine if kinds[i] not in idle], dtype=np.int64)
-        total = duration[main].sum()
-        share[main] = duration[main] / total if total > 0 else 1.0 / max(len(main), 1)
+        mine, wanted = rows[start:end], operator_kind(names[index])
+        main = _main(mine, kinds, wanted)
         for i in mine:
             basis[i] = "helper"
         label = "view" if wanted == "view" and not found.bytes else found.basis
         for i in main:
             basis[i] = label
+        if len(main) == 1:  # as with most operators: no arrays for one number
+            share[main[0]] = 1.0
+        elif main:
+            total = duration[main].sum()
+            share[main] = duration[main] / total if total > 0 else 1.0 / len(main)
     return share, basis
+
+
+def _main(mine: list[int], kinds: npt.NDArray[np.object_], wanted: str | None) -> list[int]:
+    """Return which launches of an operator of the kind ``wanted`` do its work."""
+    same = [i for i in mine if kinds[i] == wanted or (wanted == "convolution" and kinds[i] == "depthwise")]
+    same = same or [i for i in mine if kinds[i] == "attention"]
+    # what only looks at tensors does no work, and what only rearranges does not do the arithmetic of a product, even where
+    # it is all that the trace has of one
+    idle = ("view", "layout", "transfer") if wanted in MATRIX_KINDS else ("view",) if wanted != "view" else ()
+    return same or [i for i in mine if kinds[i] not in idle]
 
 
 def _describe_all(calls: list[OpCall | None]) -> list[tuple[str, str]]:

@@ -59,7 +59,14 @@ def group_kernels(launches: pd.DataFrame, run: str, limits: Limits) -> pd.DataFr
         grouped[["calls", "time_us"]].sum(),
         grouped[[*_FIRST, *LOCALITY]].first(),
     ]
-    summed = pd.concat([*parts, grouped["module"].agg(_module_pattern)], axis=1).reset_index()
+    several = grouped["module"].nunique().to_numpy() > 1
+    module = grouped["module"].first()
+    if several.any():  # a pattern takes Python, and most rows have one module
+        number = grouped.ngroup().to_numpy()
+        mixed = several[number]
+        patterns = frame["module"][mixed].groupby(number[mixed]).agg(_module_pattern)
+        module.iloc[patterns.index.to_numpy()] = patterns.to_numpy()
+    summed = pd.concat([*parts, module], axis=1).reset_index()
     out = _rates(summed.assign(run=run), limits)
     out = out.sort_values("time_us", ascending=False, kind="stable", ignore_index=True)
     for column in COLUMNS:
@@ -69,11 +76,8 @@ def group_kernels(launches: pd.DataFrame, run: str, limits: Limits) -> pd.DataFr
 
 
 def _module_pattern(modules: pd.Series[str]) -> str:
-    """Return the module of a group of launches; several become their pattern: ``blocks.*.attn.qkv``."""
-    names = sorted(set(modules))
-    if len(names) == 1:
-        return names[0]
-    patterns = sorted({module_pattern(name) for name in names})
+    """Return the pattern of the modules of a group of launches: ``blocks.*.attn.qkv``."""
+    patterns = sorted({module_pattern(name) for name in set(modules)})
     return ", ".join(patterns[:3]) + (f" and {len(patterns) - 3} more" if len(patterns) > 3 else "")
 
 

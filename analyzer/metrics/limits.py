@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analyzer.hardware.lookup import look_up
 from analyzer.hardware.sheet import GpuSheet
@@ -19,12 +19,17 @@ ATTAINABLE = "DRAM attainable"
 
 @dataclass(frozen=True, slots=True)
 class Roof:
-    """A limit: ``unit`` is GB/s or TFLOP/s, ``measured`` tells calibration from datasheet."""
+    """A limit: ``unit`` is GB/s or TFLOP/s, ``measured`` tells calibration from datasheet.
+
+    ``low`` and ``high``: the 10th and 90th percentile of what was measured, None for a datasheet's figure.
+    """
 
     value: float
     unit: str
     measured: bool
     source: str
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +74,21 @@ class Limits:
 
     @property
     def cache_to_sm(self) -> Roof | None:
-        """Return the most that the multiprocessors take in from the L2: bytes per clock of each, at its highest clock."""
+        """Return the most that the multiprocessors take in from the L2: bytes per clock of each, at its highest clock.
+
+        Approximation: each takes in 64 bytes per clock, the width known of some GPUs; no vendor's figure here confirms it.
+        """
         sheet = self.sheet
         if sheet is None or not sheet.l2_to_sm_bytes_per_clock or not self.clock_mhz or not sheet.sm_count:
             return None
         value = sheet.l2_to_sm_bytes_per_clock * self.clock_mhz * sheet.sm_count / 1e3
-        return self._spec(value, "GB/s", "l2_to_sm")
+        width = sheet.figure("l2_to_sm")
+        known = f"; source of the width: {width.source}" if width and width.source else ""
+        source = (
+            f"for {sheet.name}: {sheet.l2_to_sm_bytes_per_clock:g} B per clock into each of {sheet.sm_count} "
+            f"multiprocessors, at {self.clock_mhz:g} MHz{known}"
+        )
+        return Roof(value, "GB/s", measured=False, source=source)
 
     def peak(self, unit: Unit, dtype: str, *, product: bool = True) -> Roof | None:
         """Return the peak used for floors: measured (products only) where the run calibrated it, else the datasheet's."""
@@ -116,9 +130,9 @@ class Limits:
         if self.sheet is None or value is None:
             return None
         found = self.sheet.figure(figure)
-        # what others measured, and what is only recalled, is no datasheet's figure
-        foreign = "attainable" in figure or figure == "l2_to_sm"
-        source = (f"for {self.sheet.name}" if foreign else self.sheet.title) + (f": {found.source}" if found else "")
+        # what others measured is no datasheet's figure
+        title = f"for {self.sheet.name}" if "attainable" in figure else self.sheet.title
+        source = title + (f": {found.source}" if found else "")
         return Roof(float(value), unit, measured=False, source=source)
 
     def _measured_product(self, unit: Unit, dtype: str) -> Roof | None:
@@ -134,7 +148,8 @@ class Limits:
         found = next((c for c in self.ceilings if c.name == name and (dtype is None or c.dtype == dtype)), None)
         if found is None:
             return None
-        return Roof(found.value, found.unit, measured=True, source=f"{name} measured on this device, {found.size}")
+        source = f"{name} measured on this device, {found.size}"
+        return Roof(found.value, found.unit, measured=True, source=source, low=found.low, high=found.high)
 
 
 def limits_of(run: Run, device: DeviceFacts, own: GpuSheet | None = None) -> Limits:
@@ -155,7 +170,7 @@ def limit_facts(limits: Limits, used: tuple[tuple[Unit, str], ...]) -> tuple[Lim
         facts.append(_fact("DRAM bandwidth, datasheet", limits.dram_spec, "GB/s", limits, line="DRAM"))
         published = _fact("DRAM bandwidth, attainable by a copy", limits.dram_attainable, "GB/s", limits, line=ATTAINABLE)
         facts.append(published)
-        facts.append(_fact("L2 to multiprocessors, physical", limits.cache_to_sm, "GB/s", limits))
+        facts.append(_cache_fact(limits))
     for unit, dtype in used:
         roof = limits.peak(unit, dtype)
         name = f"{unit if gpu else 'arithmetic'} peak, {dtype}"
@@ -166,6 +181,14 @@ def limit_facts(limits: Limits, used: tuple[tuple[Unit, str], ...]) -> tuple[Lim
         if gpu and roof and roof.measured:
             facts.append(_fact(f"{name}, datasheet", limits.spec_peak(unit, dtype), "TFLOP/s", limits, line=name))
     return tuple(facts)
+
+
+def _cache_fact(limits: Limits) -> LimitFact:
+    """Return the way from the L2: a product of three figures, and its width is assumed, so it is no vendor's figure."""
+    found = _fact("L2 to multiprocessors, width times clock", limits.cache_to_sm, "GB/s", limits)
+    if found.figure.value is None:
+        return found
+    return replace(found, figure=replace(found.figure, evidence=Evidence.MODELLED))
 
 
 def _fact(name: str, roof: Roof | None, unit: str, limits: Limits, line: str = "") -> LimitFact:

@@ -166,6 +166,16 @@ def ratio(a: Latency, b: Latency) -> Quantity:
     return _with_interval(a.median_ms.value / b.median_ms.value, "x", Evidence.DERIVED, drawn, "ratio of the medians")
 
 
+def difference(a: Latency, b: Latency) -> tuple[float, float] | None:
+    """Return the bootstrap 95 % interval of the difference of the medians in ms; None with too few iterations."""
+    if min(a.n, b.n) < MIN_ITERATIONS:
+        return None
+    first = bootstrap_medians([np.array(g) for g in a.samples], seed=1)
+    drawn = first - bootstrap_medians([np.array(g) for g in b.samples], seed=2)
+    low, high = np.percentile(drawn, [50 - CONFIDENCE_PCT / 2, 50 + CONFIDENCE_PCT / 2])
+    return float(low), float(high)
+
+
 def _with_interval(value: float, unit: str, evidence: Evidence, drawn: Float64 | None, source: str) -> Quantity:
     if drawn is None:
         return Quantity(value, unit, evidence, source=f"{source}; fewer than {MIN_ITERATIONS} iterations give no interval")

@@ -128,7 +128,7 @@ def sum_totals(launches: pd.DataFrame, linked: Linked, window: Window, device: D
         occupancy_pct=_weighted(kernels, "occupancy_pct", Evidence.DERIVED, device),
         occupancy_kineto_pct=_weighted(kernels, "occupancy_kineto_pct", Evidence.MEASURED, device),
         copy_only_us=(union_ns(start, end) - union_ns(start[computing], end[computing])) / 1e3 if on_gpu else 0.0,
-        idle=split_idle(idle, launches, linked.syncs) if on_gpu else None,
+        idle=split_idle(idle, launches, linked.syncs, linked.loading) if on_gpu else None,
     )
 
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from analyzer.schema.access import AccessResult
 from analyzer.schema.evidence import Evidence, Quantity
+from analyzer.schema.findings import Finding
+from analyzer.schema.ledger import UNEXPLAINED, UNNAMED, Ledger
+from analyzer.schema.profile import HostView, MemoryProfile
 from analyzer.schema.run import DeviceFacts, Run
 
 if TYPE_CHECKING:
@@ -17,11 +20,13 @@ if TYPE_CHECKING:
 class Idle:
     """The idle time of a GPU in parts that add up to it, in microseconds.
 
-    It waits for the host (``host_us``), for the host inside a synchronising call (``sync_us``), for a launch on its way
+    It waits for the host (``host_us``), for the host while that waits for a data loader (``loader_us``) or inside a
+    synchronising call (``sync_us``), for a launch on its way
     (``launch_us``), or for something whose launch is not in the trace (``unknown_us``).
     """
 
     host_us: float
+    loader_us: float
     sync_us: float
     launch_us: float
     unknown_us: float
@@ -122,10 +127,11 @@ class Rooflines:
 class Analysis:
     """One run, analysed.
 
-    ``launches``: a row per launch. ``kernels``: the rows of kernels.csv. ``kinds``: a row per kind. ``segments``: the
+    ``launches``: a row per launch. ``kernels``: the rows of kernels.csv. ``kinds``: a row per kind. ``terms``: what the time of
+    each kind is due to (``metrics.ledger.TERM_COLUMNS``), without ``missing_terms``, which cannot be told. ``segments``: the
     stretches (start_ns, end_ns, row of ``launches``) in which launches really run: on a CPU an operator pauses for those
     inside it. ``steps``: (name, start_ns, end_ns) of the profiler's steps, or of what was selected; then ``foreign`` holds
-    (start_ns, end_ns) of what ran outside.
+    (start_ns, end_ns) of what ran outside. ``memory``: one profile per device that the trace has memory events of.
     """
 
     run: Run
@@ -135,6 +141,7 @@ class Analysis:
     window: Window
     totals: Totals
     kinds: pd.DataFrame
+    terms: pd.DataFrame
     kernels: pd.DataFrame
     launches: pd.DataFrame
     limits: tuple[LimitFact, ...]
@@ -149,39 +156,103 @@ class Analysis:
     foreign: tuple[Any, Any] = ((), ())
     impossible: tuple[Impossible, ...] = ()
     access: AccessResult | None = None
+    host: HostView | None = None
+    memory: tuple[MemoryProfile, ...] = ()
+    missing_terms: tuple[str, ...] = ()
+
+
+GAP_COLUMNS = (
+    "role", "kind", "term", "first_us", "second_us", "delta_us", "low_us", "high_us", "evidence", "explained", "named",
+)  # fmt: skip
+"""Columns of a gap's table, and of ``gap.parts`` in summary.json."""
 
 
 @dataclass(frozen=True, slots=True)
 class GapPart:
-    """One part of the gap, in microseconds per batch. ``delta_us`` = ``first_us`` - ``second_us``.
+    """One part of the gap, in microseconds per batch: what ``term`` of ``schema.ledger.TERMS`` costs a kind in both runs.
 
-    ``term``: ``floor`` (work at the device's limits), ``above`` (time above that floor), ``time`` (a kind whose floor is not
-    known), ``idle``, ``no_model`` and ``tracing`` (untraced minus traced time); the last two are the unexplained part.
+    ``low_us`` and ``high_us`` are the ends of the difference where a part is a band or has an interval; parts share their
+    bands (what one gains another lacks), so the ends do not add up.
     """
 
+    role: str
     kind: str
     term: str
     first_us: float
     second_us: float
+    low_us: float
+    high_us: float
     evidence: Evidence
-    explained: bool
 
     @property
     def delta_us(self) -> float:
         """Return first minus second."""
         return self.first_us - self.second_us
 
+    @property
+    def explained(self) -> bool:
+        """Tell whether the part is no unexplained one: its kernels have a work model, and tracing did not add it."""
+        return self.term not in UNEXPLAINED
+
+    @property
+    def named(self) -> bool:
+        """Tell whether the part has a cause."""
+        return self.explained and self.term not in UNNAMED
+
+
+@dataclass(frozen=True, slots=True)
+class RoleEffect:
+    """What work, traffic and rate of one functional role contribute to the gap, in microseconds per batch (LMDI).
+
+    The four parts add up to ``first_us`` - ``second_us``.
+    """
+
+    role: str
+    first_us: float
+    second_us: float
+    work_us: float
+    traffic_us: float
+    rate_us: float
+    other_us: float
+
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """The difference between two runs, in parts that add up to it. Times in microseconds per batch."""
+    """The difference between two runs, in parts that add up to it. Times in microseconds per batch.
 
-    first: str
-    second: str
-    first_us: float
-    second_us: float
-    basis: str
+    ``roles`` divides the same difference by another question. ``interval_us`` is its 95 % interval, None without one.
+    """
+
+    one: Ledger
+    two: Ledger
     parts: tuple[GapPart, ...]
+    roles: tuple[RoleEffect, ...] = ()
+    interval_us: tuple[float, float] | None = None
+
+    @property
+    def first(self) -> str:
+        """Return the label of the first run."""
+        return self.one.label
+
+    @property
+    def second(self) -> str:
+        """Return the label of the second run."""
+        return self.two.label
+
+    @property
+    def first_us(self) -> float:
+        """Return the time of the first run."""
+        return self.one.total_us
+
+    @property
+    def second_us(self) -> float:
+        """Return the time of the second run."""
+        return self.two.total_us
+
+    @property
+    def basis(self) -> str:
+        """Return what the times are: untraced or traced, of a batch or of whole traces."""
+        return self.one.basis
 
     @property
     def total_us(self) -> float:
@@ -189,14 +260,39 @@ class Gap:
         return self.first_us - self.second_us
 
     @property
+    def is_clear(self) -> bool:
+        """Tell whether there is a gap: its interval, where it has one, leaves 0 out."""
+        return self.total_us != 0 and not (self.interval_us and self.interval_us[0] <= 0 <= self.interval_us[1])
+
+    @property
     def unexplained_us(self) -> float:
         """Return the sum of the parts that have no explanation."""
         return sum(part.delta_us for part in self.parts if not part.explained)
 
     @property
-    def unexplained_abs_us(self) -> float:
-        """Return the size of the unexplained parts, each counted without its sign so that they cannot cancel."""
-        return sum(abs(part.delta_us) for part in self.parts if not part.explained)
+    def unnamed_us(self) -> float:
+        """Return the sum of the parts above a floor whose cause nobody has named."""
+        return sum(part.delta_us for part in self.parts if part.explained and not part.named)
+
+    @property
+    def open_us(self) -> float:
+        """Return the size of all parts without a cause, each counted without its sign so that they cannot cancel.
+
+        Time above the floor is taken together by role first: there the same work of both models stands against each other.
+        """
+        sizes: dict[tuple[str, str], float] = {}
+        for part in self.parts:
+            if not part.named:
+                key = (part.role, "") if part.explained else (part.kind, part.term)
+                sizes[key] = sizes.get(key, 0.0) + part.delta_us
+        return sum(map(abs, sizes.values()))
+
+    def table(self) -> pd.DataFrame:
+        """Return the parts as a DataFrame, a row each: GAP_COLUMNS."""
+        import pandas as pd
+
+        rows = [[getattr(part, name) for name in GAP_COLUMNS] for part in self.parts]
+        return pd.DataFrame(rows, columns=list(GAP_COLUMNS)).astype({"evidence": str})
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +325,24 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Study:
-    """Everything that one report shows: one to a few analyses, and the gap where exactly two were compared."""
+    """Everything that one report shows: one to a few analyses, and the gap where exactly two were compared.
+
+    ``ledgers``: one per analysis, in their order.
+    """
 
     analyses: tuple[Analysis, ...]
     verdict: Verdict
     ratio: Quantity | None = None
     gap: Gap | None = None
+    findings: tuple[Finding, ...] = ()
+    ledgers: tuple[Ledger, ...] = ()
+
+
+def run_names(analyses: tuple[Analysis, ...]) -> tuple[str, ...]:
+    """Return one name per run, as files and findings have it; the same trace given twice gets a number behind its name."""
+    seen: dict[str, int] = {}
+    out = []
+    for a in analyses:
+        seen[a.run.name] = seen.get(a.run.name, 0) + 1
+        out.append(a.run.name if seen[a.run.name] == 1 else f"{a.run.name}-{seen[a.run.name]}")
+    return tuple(out)

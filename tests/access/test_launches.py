@@ -47,7 +47,7 @@ def row(**other: Any) -> dict[str, Any]:
         "category": "kernel", "kernel": GEMM, "kind": "matmul", "grid": "4,3,1", "block": "256,1,1", "owner": 0, "op_index": 0, "op": "aten::mm",
         "basis": "formula", "module": "Model_0.Linear_0", "dtype": "float16", "shapes": "512x256 256x384",
         "bytes_compulsory": 851968.0, "dur_ns": 10_000, "resident_blocks": 1.0, "floor_compute_us": 1.0, "flop": 1e8, "step": 0,
-        "unmodelled": "",
+        "unmodelled": "", "is_backward": False,
     } | other  # fmt: skip
 
 
@@ -340,3 +340,8 @@ def test_layers_known_by_their_shapes() -> None:
     assert [u.launch.geometry.confidence for u in units] == ["assumed", "inferred"]
     assert left == 1
     assert np.isnan(units[0].rate_tflops)
+
+
+def test_a_product_that_autograd_called_is_no_linear_layer() -> None:
+    _, result = added(row(), row(is_backward=True))
+    assert {p.pattern for p in result.patterns} == {"linear", "product_backward"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.analysis import analyze, study
+from analyzer.analysis import analyze, compare
 from analyzer.errors import TraceError
 from analyzer.metrics.timing import Stretches, intersect, length_ns, merge, subtract, union_ns
 from analyzer.schema.results import Idle
@@ -45,8 +46,7 @@ def test_stretches_follow_the_algebra_of_sets(a: list[tuple[int, int]], b: list[
 def _idle(tmp_path: Path, events: list[dict[str, Any]]) -> Idle:
     totals = analyze(traces.write(tmp_path / "t.json", traces.document(events))).totals
     assert totals.idle is not None
-    parts = totals.idle.host_us + totals.idle.sync_us + totals.idle.launch_us + totals.idle.unknown_us
-    assert parts == pytest.approx(totals.idle_us)
+    assert sum(astuple(totals.idle)) == pytest.approx(totals.idle_us)
     return totals.idle
 
 
@@ -59,19 +59,27 @@ def test_idle_time_is_split_at_the_launch_call(tmp_path: Path) -> None:
         traces.launch(70, 3),
         traces.kernel("c", 75, 5, 3),  # idle 50-70: the host; 70-75: the launch
     ]
-    assert _idle(tmp_path, events) == Idle(host_us=20, sync_us=0, launch_us=10 + 10 + 5, unknown_us=0)
+    assert _idle(tmp_path, events) == Idle(host_us=20, loader_us=0, sync_us=0, launch_us=10 + 10 + 5, unknown_us=0)
 
 
 def test_waiting_inside_a_synchronising_call_is_told_apart(tmp_path: Path) -> None:
     sync = traces.launch(5, 9, name="cudaDeviceSynchronize") | {"dur": 35}
     events = [traces.launch(0, 1), traces.kernel("a", 2, 18, 1), sync, traces.launch(60, 2), traces.kernel("b", 61, 9, 2)]
     # idle 0-2 launch; 20-40 inside the call; 40-60 the host; 60-61 launch
-    assert _idle(tmp_path, events) == Idle(host_us=20, sync_us=20, launch_us=3, unknown_us=0)
+    assert _idle(tmp_path, events) == Idle(host_us=20, loader_us=0, sync_us=20, launch_us=3, unknown_us=0)
+
+
+def test_waiting_while_data_is_loaded_is_told_apart(tmp_path: Path) -> None:
+    sync = traces.launch(5, 9, name="cudaDeviceSynchronize") | {"dur": 25}
+    load = traces.note("enumerate(DataLoader)#_MultiProcessingDataLoaderIter.__next__", 25, 25)
+    events = [traces.launch(0, 1), traces.kernel("a", 2, 18, 1), sync, load, traces.launch(60, 2), traces.kernel("b", 61, 9, 2)]
+    # idle 0-2 launch; 20-30 inside the call; 30-50 loading; 50-60 the host; 60-61 launch
+    assert _idle(tmp_path, events) == Idle(host_us=10, loader_us=20, sync_us=10, launch_us=3, unknown_us=0)
 
 
 def test_a_kernel_without_a_launch_leaves_its_wait_unknown_and_the_end_is_the_hosts(tmp_path: Path) -> None:
     events = [traces.op("aten::relu", 0, 100), traces.kernel("stray", 30, 10, 5)]
-    assert _idle(tmp_path, events) == Idle(host_us=60, sync_us=0, launch_us=0, unknown_us=30)
+    assert _idle(tmp_path, events) == Idle(host_us=60, loader_us=0, sync_us=0, launch_us=0, unknown_us=30)
 
 
 def test_time_with_copies_alone_is_busy_and_told(tmp_path: Path) -> None:
@@ -87,7 +95,7 @@ def test_kinds_and_idle_fill_the_window_of_public_traces(public_traces: Path, na
     assert one.kinds["time_us"].sum() + one.totals.idle_us == pytest.approx(one.totals.wall_us, rel=1e-12)
     idle = one.totals.idle
     assert idle is not None
-    assert idle.host_us + idle.sync_us + idle.launch_us + idle.unknown_us == pytest.approx(one.totals.idle_us)
+    assert sum(astuple(idle)) == pytest.approx(one.totals.idle_us)
     start, end, _ = one.segments
     assert union_ns(start, end) / 1e3 == one.totals.busy_us
 
@@ -148,7 +156,11 @@ def test_a_selection_that_is_not_there_names_what_is(tmp_path: Path, selection: 
 def test_times_before_the_clock_base_are_times(tmp_path: Path) -> None:
     events = [traces.launch(0, 1), traces.kernel("a", 10, 20, 1), traces.launch(60, 2), traces.kernel("b", 61, 9, 2)]
     early = [event | {"ts": event["ts"] - 1000} for event in events]
-    assert _idle(tmp_path, early) == _idle(tmp_path, events) == Idle(host_us=30, sync_us=0, launch_us=11, unknown_us=0)
+    assert (
+        _idle(tmp_path, early)
+        == _idle(tmp_path, events)
+        == Idle(host_us=30, loader_us=0, sync_us=0, launch_us=11, unknown_us=0)
+    )
 
 
 def test_an_annotation_on_two_threads_is_one_stretch_where_it_overlaps(tmp_path: Path) -> None:
@@ -169,4 +181,4 @@ def test_an_annotation_is_never_called_a_step(public_traces: Path) -> None:
     one = analyze(public_traces / "kineto_v100_resnet50_train_nw0.json.gz", Selection(annotation="Optimizer.step#SGD.step"))
     assert (one.window.steps, one.window.batches, one.latency) == (None, None, None)
     assert "6 occurrences" in one.window.source
-    assert "step takes" not in study((one,)).verdict.headline
+    assert "step takes" not in compare(one).verdict.headline

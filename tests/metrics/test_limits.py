@@ -69,6 +69,9 @@ def test_the_way_from_l2_is_bytes_per_clock_of_every_multiprocessor() -> None:
     assert roof is not None
     assert roof.value == pytest.approx(64 * 132 * 1.980)
     assert limits().cache_bytes == 50 * 2**20
+    fact = next(fact for fact in limit_facts(limits(), ()) if fact.name.startswith("L2 to multiprocessors"))
+    assert (fact.figure.value, fact.figure.evidence) == (roof.value, Evidence.MODELLED)  # no vendor gives the width
+    assert fact.figure.source.startswith("for H100 SXM5 80GB: 64 B per clock into each of 132 multiprocessors, at 1980 MHz; ")
 
 
 def test_amd_has_the_infinity_cache_behind_its_l2() -> None:

@@ -152,3 +152,20 @@ def test_an_operator_without_formula_is_generic_and_one_without_shapes_has_none(
 def test_two_formulas_for_one_operator_are_refused() -> None:
     with pytest.raises(ValueError, match="two formulas"):
         registry.register("addmm")(lambda call: None)
+
+
+@pytest.mark.parametrize(("name", "position"), [("add", 0), ("add", 1), ("mul", 0), ("where", 1), ("lerp_", 1)])
+def test_without_the_shape_of_an_operand_there_is_no_work(name: str, position: int) -> None:
+    inputs: list[Arg] = [t(4, 8), t(4, 8), t(4, 8)]
+    inputs[position] = None
+    told = OpCall(f"aten::{name}", tuple(inputs))
+    untold = OpCall(f"aten::{name}", tuple(inputs), untold=(position,))
+    assert work_of(untold) is None
+    assert work_of(told) is not None  # a number, say
+    assert work_of(OpCall(untold.name, untold.inputs, (t(4, 8),), (position,))) is not None  # recorded exactly
+
+
+def test_a_bound_that_is_left_out_is_no_missing_operand() -> None:
+    found = work_of(OpCall("aten::clamp", (t(4, 8), None, t(4, 8)), untold=(1,)))
+    assert found is not None
+    assert found.bytes == 3 * 4 * 32

@@ -81,7 +81,7 @@ def _batch_norm(call: OpCall) -> Work | None:
     x, weight = call.tensor(x_at), call.tensor(2)
     training = choice if isinstance(choice, bool) else call.value(choice)
     mask = _mask(call, mask_at, 3) if mask_at >= 0 else (True, weight is not None, weight is not None)
-    if x is None or mask is None or not isinstance(training, bool) or len(x.shape) < 2:
+    if x is None or mask is None or not isinstance(training, bool) or len(x.shape) < 2 or call.lacks(grad_at):
         return None
     flop = (9.0, 0.0, 0.0) if training and mask[0] else (0.0, 4.0, 1.0) if training else (1.0, 4.0, 1.0)
     row = like(weight or x, (x.shape[1],))

@@ -11,14 +11,25 @@ from analyzer.trace.shapes import broadcast, floating, like, output, promoted, s
 Type = Callable[[list[TensorArg]], str]
 
 
-def elementwise(flop: float, positions: tuple[int, ...], dtype: Type | str, *names: str, inplace: bool = True) -> None:
+def elementwise(
+    flop: float,
+    positions: tuple[int, ...],
+    dtype: Type | str,
+    *names: str,
+    inplace: bool = True,
+    optional: tuple[int, ...] = (),
+) -> None:
     """Register elementwise operators that read the tensors at ``positions`` and write one tensor of their broadcast shape.
 
     A tensor behind the operands is the ``out`` argument. ``dtype`` gives the type of the output from the operands. With
-    ``inplace`` the names with an underscore are registered too: they write their first operand.
+    ``inplace`` the names with an underscore are registered too: they write their first operand. Operands at ``optional`` may
+    be left out; without a word on one of the others there is no work, since the broadcast shape hangs on it.
     """
+    needed = tuple(i for i in positions if i not in optional)
 
     def formula(call: OpCall) -> Work | None:
+        if call.lacks(*needed):
+            return None
         operands = [t for i in positions if (t := call.tensor(i)) is not None]
         numbers: list[object] = [call.value(i) for i in positions]
         out = output(call) or _target(call, positions) or _result(operands, numbers, dtype)
@@ -79,7 +90,7 @@ elementwise(0.0, _ONE, _first, "relu", "relu6", "hardtanh", "threshold", "hardsh
             "floor", "ceil", "trunc", "fix", "nan_to_num", "bitwise_not")  # fmt: skip
 elementwise(0.0, _ONE, "bool", "isnan", "isinf", "isfinite", "isneginf", "isposinf", "signbit", "logical_not", inplace=False)
 elementwise(0.0, _ONE, _first, "logical_not_", inplace=False)
-elementwise(0.0, _THREE, promoted, "clamp", "clip")
+elementwise(0.0, _THREE, promoted, "clamp", "clip", optional=(1, 2))
 elementwise(0.0, _TWO, promoted, "clamp_min", "clamp_max", "maximum", "minimum", "fmax", "fmin", "bitwise_and", "bitwise_or",
             "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift", "__and__", "__or__", "__xor__", "__lshift__",
             "__rshift__", inplace=False)  # fmt: skip
@@ -95,7 +106,7 @@ elementwise(0.0, _TWO, _first, "heaviside")
 def _where(call: OpCall) -> Work | None:
     """No FLOP; reads the condition and both branches, writes the broadcast shape. With one argument it is ``nonzero``."""
     condition, a, b = (call.tensor(i) for i in range(3))
-    if condition is None:
+    if condition is None or call.lacks(1, 2):
         return None
     if len(call.inputs) == 1:
         listed = call.results()
