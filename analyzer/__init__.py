@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analyzer.analysis import analyze as analyze
-    from analyzer.analysis import pair as pair
+    from analyzer.analysis import compare as compare
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "analyze", "pair"]
+__all__ = ["__version__", "analyze", "compare"]
 
 
 def __getattr__(name: str) -> Any:
     """Load the public functions on first use, so that the command line starts without pandas."""
-    if name in ("analyze", "pair"):
+    if name in ("analyze", "compare"):
         from analyzer import analysis
 
         return getattr(analysis, name)

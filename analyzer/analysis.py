@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,17 @@ from analyzer.access.result import Subject
 from analyzer.access.subject import subject_of
 from analyzer.hardware.sheet import GpuSheet
 from analyzer.insight.gap import explain
+from analyzer.insight.ledger import own_ledger
+from analyzer.insight.rules import find_all
 from analyzer.insight.verdict import say_one, say_pair
+from analyzer.metrics.allocations import memory_profiles
 from analyzer.metrics.arithmetic import add_arithmetic, used_units
 from analyzer.metrics.attribution import add_work
+from analyzer.metrics.capacities import capacity_facts
 from analyzer.metrics.guard import check_ceilings, check_overlap, check_rates, check_shares
+from analyzer.metrics.host import host_view
 from analyzer.metrics.kernels import group_kernels
+from analyzer.metrics.ledger import kernel_clock, missing_terms, sum_terms
 from analyzer.metrics.limits import Limits, limit_facts, limits_of
 from analyzer.metrics.memory import add_floors
 from analyzer.metrics.occupancy import add_occupancy
@@ -66,34 +73,34 @@ def analyze(
     launches, access = add_access(launches, calls, _subject(run, launches, calls, limits, window), on_gpu=device.type == "cuda")
 
     kernels = group_kernels(launches, run.name, limits)
-    # streams of several ranks share their numbers, so nothing can be said of who overlaps whom
-    overlap = check_overlap(launches, limits) if len(ranks_in(trace)) <= 1 else ()
-    impossible = (*_impossible_times(run, trace), *impossible, *overlap, *check_shares(kernels, limits))
-
-    dtype = run.facts.settings.dtype if run.facts else _main_dtype(launches)
-    timings = read_timings(run)
+    timings, samples = read_timings(run), read_samples(run)
+    clock = kernel_clock(run, samples)
     return Analysis(
         run=run,
         device=device,
         label=run.facts.model.label if run.facts else run.name,
-        dtype=dtype,
+        dtype=run.facts.settings.dtype if run.facts else _main_dtype(launches),
         window=window,
         totals=sum_totals(launches, linked, window, device),
         kinds=sum_kinds(launches),
+        terms=sum_terms(launches, limits, clock),
+        missing_terms=missing_terms(launches, limits, clock),
         kernels=kernels,
         launches=launches,
-        limits=limit_facts(limits, used_units(launches)),
+        limits=(*limit_facts(limits, used_units(launches)), *capacity_facts(limits)),
         rooflines=rooflines(launches, limits),
         latency=latency(timings) if linked.by_step else None,
         timings=timings,
-        samples=read_samples(run),
+        samples=samples,
         warnings=(*(run.facts.warnings if run.facts else ()), *trace.warnings, *_rank_warning(trace), *warnings),
         segments=linked.segments,
         steps=linked.steps,
         base_unix_ns=trace.base_unix_ns,
         foreign=linked.foreign or ((), ()),
-        impossible=(*impossible, *check_ceilings(limits)),
+        impossible=(*impossible, *_impossible(run, trace, launches, kernels, limits)),
         access=access,
+        host=host_view(trace, linked, launches, window),
+        memory=memory_profiles(trace, linked, window),
     )
 
 
@@ -127,27 +134,40 @@ def _subject(run: Run, launches: pd.DataFrame, calls: list[OpCall | None], limit
     )
 
 
-def _impossible_times(run: Run, trace: Trace) -> tuple[Impossible, ...]:
-    return tuple(Impossible(what, kernel, run.trace_name, "", 0.0) for kernel, what in trace.impossible)
+def _impossible(
+    run: Run, trace: Trace, launches: pd.DataFrame, kernels: pd.DataFrame, limits: Limits
+) -> tuple[Impossible, ...]:
+    """Return what cannot be true of times and shares; rates are checked before they go into any sum."""
+    times = (Impossible(what, kernel, run.trace_name, "", 0.0) for kernel, what in trace.impossible)
+    # streams of several ranks share their numbers, so nothing can be said of who overlaps whom
+    overlap = check_overlap(launches, limits) if len(ranks_in(trace)) <= 1 else ()
+    return (*times, *overlap, *check_shares(kernels, limits), *check_ceilings(limits))
 
 
-def study(analyses: tuple[Analysis, ...]) -> Study:
-    """Return what a report on ``analyses`` says; two of them are compared, ViT first."""
-    if len(analyses) != 2:
-        return Study(analyses, say_one(analyses))
-    return pair(*analyses)
+def compare(*runs: Analysis | str | Path) -> Study:
+    """Return what a report on ``runs`` says: analyses, or run directories and traces that are analysed first.
 
+    Two runs are compared: their ratio, the gap in parts that add up to it, and the verdict; the run of a ViT comes first,
+    whatever the order given. Any other number of runs stands side by side.
 
-def pair(a: Analysis, b: Analysis) -> Study:
-    """Return the comparison of two runs: their ratio, the gap in parts that add up to it, and the verdict.
-
-    The run of a ViT comes first, whatever the order given; otherwise the order stays.
+    Raises:
+        TraceError: a run is not there, or is no trace.
     """
+    analyses = tuple(run if isinstance(run, Analysis) else analyze(run) for run in runs)
+    if not all(a.window.batches for a in analyses):  # one table has one basis: whole traces, where not all name steps
+        analyses = tuple(replace(a, window=replace(a.window, batches=None)) for a in analyses)
+    if len(analyses) == 2:
+        return _pair(*analyses)
+    ledgers = tuple(own_ledger(a) for a in analyses)
+    return Study(analyses, say_one(analyses), findings=find_all(analyses), ledgers=ledgers)
+
+
+def _pair(a: Analysis, b: Analysis) -> Study:
     if _family(b) == "vit" and _family(a) != "vit":
         a, b = b, a
     gap = explain(a, b)
     times = ratio(a.latency, b.latency) if a.latency and b.latency else None
-    return Study((a, b), say_pair(a, b, gap, times), times, gap)
+    return Study((a, b), say_pair(a, b, gap, times), times, gap, find_all((a, b)), (gap.one, gap.two))
 
 
 def _family(analysis: Analysis) -> str:

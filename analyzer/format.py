@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from analyzer.schema.evidence import Evidence, Quantity
 
@@ -37,11 +38,11 @@ def signed(us: float) -> str:
 
 
 def percent(value: float) -> str:
-    """Return a percentage: one decimal below 10, none above; ``<0.1 %`` for traces of something."""
+    """Return a percentage: one decimal below 10, none above; ``under 0.1 %`` for traces of something, of either sign."""
     if not math.isfinite(value):
         return MISSING
     if value != 0 and abs(value) < 0.1:
-        return "<0.1 %" if value > 0 else ">−0.1 %"
+        return "under 0.1 %"
     text = f"{value:.1f}" if abs(value) < 10 else f"{value:.0f}"
     return f"{text} %".replace("-", "−")
 
@@ -83,13 +84,19 @@ def ratio_places(ratio: Quantity) -> int:
     return 2 if width < 0.5 else 1 if width < 5 else 0
 
 
+_WRITTEN: dict[str, Callable[[float], str]] = {
+    "%": percent, "us": milliseconds, "bytes": size, "count": count, "FLOP": lambda value: scaled(value, "FLOP"),
+}  # fmt: skip
+"""Units that are written in their own way."""
+
+
 def quantity(figure: Quantity, significant: int = 3) -> str:
     """Return a figure with its unit; modelled ones carry the approximately sign, unavailable ones say n/a."""
     if figure.value is None:
         return MISSING
     sign = APPROXIMATELY if figure.evidence is Evidence.MODELLED else ""
-    if figure.unit == "%":
-        return sign + percent(figure.value)
+    if figure.unit in _WRITTEN:
+        return sign + _WRITTEN[figure.unit](figure.value)
     return f"{sign}{digits(figure.value, significant)} {figure.unit}".rstrip()
 
 

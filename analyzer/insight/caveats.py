@@ -11,6 +11,8 @@ from analyzer.schema.tables import records
 PROFILER_SLOWDOWN = 1.10
 SPREAD_PCT = 10.0
 HOST_BOUND_PCT = 20.0
+HOST_PACE_PCT = 50.0
+"""A GPU that is idle for more than this share of the time does what its host has time for."""
 UNCLASSIFIED_PCT = 5.0
 BEATEN = 1.10
 HELD_DOWN = {

@@ -1,19 +1,24 @@
-"""The gap between two runs, in parts that add up to it.
+"""The gap between two runs, in parts that add up to it: the difference of two ledgers.
 
-Layered excess: each kind's time is its floor (work at the device's limits) plus the time above that floor; the gap is the
-difference of floors, of times above them, and of idle time. What has no work model, and what tracing itself added, is the
-unexplained part: a sum of its own, not whatever is left. Tracing is the difference of two measurements, the untraced median and
-the traced wall time; idle is measured as gaps; so the parts add up only because kinds and idle time fill the wall.
+Layered excess: every part of one run's time minus the same part of the other's. It pairs no kernels and depends on no order. It
+asks how much time each model spends on each thing, not what would happen if only one thing changed: that is ``rates.py``.
 """
 
 from __future__ import annotations
 
-from analyzer.schema.evidence import Evidence, combine
+from dataclasses import replace
+from typing import Literal
+
+from analyzer.insight.ledger import TRACING, WAITING, ledger_of
+from analyzer.insight.rates import role_effects
+from analyzer.metrics import timing
+from analyzer.schema.evidence import combine
+from analyzer.schema.ledger import TERMS, Entry, Ledger
 from analyzer.schema.results import Analysis, Gap, GapPart
-from analyzer.schema.tables import records
 from analyzer.trace.kinds import KINDS
 
-TERMS = ("floor", "above", "time")
+_ORDER = {kind: place for place, kind in enumerate((*KINDS, WAITING, TRACING))}
+_Key = tuple[str, str, str]
 
 
 def explain(a: Analysis, b: Analysis) -> Gap:
@@ -22,20 +27,11 @@ def explain(a: Analysis, b: Analysis) -> Gap:
     Stated for untraced medians where both runs have them; otherwise for the traced window per step, or for the whole window
     where the number of steps is not known.
     """
-    untraced = a.latency is not None and b.latency is not None
-    per_batch = untraced or comparable(a, b)
-    first, second = _Parts(a, untraced, per_batch), _Parts(b, untraced, per_batch)
-    parts = []
-    for kind in KINDS:
-        for term in TERMS:
-            parts += _part(kind, term, first, second, explained=True)
-    parts += _part("idle", "idle", first, second, explained=True)
-    for kind in KINDS:
-        parts += _part(kind, "no_model", first, second, explained=False)
-    parts += _part("tracing", "tracing", first, second, explained=False)
-    whole = "traced time per step" if per_batch else "whole traces: they do not both divide into steps"
-    basis = "untraced median per batch" if untraced else whole
-    return Gap(a.label, b.label, first.total_us, second.total_us, basis, tuple(parts))
+    per_batch = comparable(a, b)
+    untraced = per_batch and a.latency is not None and b.latency is not None
+    found = difference(*(ledger_of(run, untraced=untraced, per_batch=per_batch) for run in (a, b)))
+    ends = timing.difference(a.latency, b.latency) if untraced else None
+    return replace(found, interval_us=(ends[0] * 1e3, ends[1] * 1e3)) if ends else found
 
 
 def comparable(a: Analysis, b: Analysis) -> bool:
@@ -43,35 +39,71 @@ def comparable(a: Analysis, b: Analysis) -> bool:
     return bool(a.window.batches and b.window.batches)
 
 
-class _Parts:
-    """The parts of one run in microseconds per batch, by (kind, term)."""
+def difference(first: Ledger, second: Ledger) -> Gap:
+    """Return ``first`` minus ``second``, part by part.
 
-    def __init__(self, run: Analysis, untraced: bool, per_batch: bool) -> None:
-        steps = (run.window.batches if per_batch else None) or 1
-        wall_us = run.totals.wall_us / steps
-        self.total_us = run.latency.median_ms.value * 1e3 if untraced else wall_us
-        self.values: dict[tuple[str, str], float] = {("idle", "idle"): run.totals.idle_us / steps}
-        # the terms of the kinds are modelled as soon as a floor divides the measured time
-        self.evidence: dict[tuple[str, str], Evidence] = {("idle", "idle"): Evidence.MEASURED}
-        for row in records(run.kinds):
-            kind = str(row.kind)
-            for term, value, level in (
-                ("floor", row.floor_us, Evidence.MODELLED),
-                ("above", row.modelled_us - row.floor_us, Evidence.MODELLED),
-                ("time", row.no_floor_us, Evidence.MEASURED),
-                ("no_model", row.no_model_us, Evidence.MEASURED),
-            ):
-                self.values[kind, term] = value / steps
-                self.evidence[kind, term] = level
-        if untraced:
-            self.values["tracing", "tracing"] = self.total_us - wall_us
-            self.evidence["tracing", "tracing"] = Evidence.MEASURED
+    A term that cannot be told of one run is no cause of the difference: in both it stays with the time without a cause.
+    """
+    first, second = _without(first, second.lacking), _without(second, first.lacking)
+    one, two = _keyed(first), _keyed(second)
+    keys = sorted({*one, *two}, key=lambda key: (_ORDER[key[1]], TERMS.index(key[2]), key[0]))
+    parts = tuple(part for key in keys if (part := _part(key, one.get(key), two.get(key))) is not None)
+    return Gap(first, second, parts, role_effects(first, second))
 
 
-def _part(kind: str, term: str, a: _Parts, b: _Parts, *, explained: bool) -> list[GapPart]:
-    key = (kind, term)
-    first, second = a.values.get(key, 0.0), b.values.get(key, 0.0)
-    if first == 0.0 and second == 0.0:
-        return []
-    levels = [parts.evidence[key] for parts in (a, b) if key in parts.evidence]
-    return [GapPart(kind, term, first, second, combine(*levels), explained)]
+def _without(ledger: Ledger, lacking: tuple[str, ...]) -> Ledger:
+    """Return ``ledger`` with the time of terms that the other run lacks in the terms that need none of them."""
+    moved = dict.fromkeys(lacking, "residual")
+    if "work" in lacking:  # without any floor, nothing can be said of what is above it
+        moved = dict.fromkeys(("work", "vector", "locality", "cached", "short", "tail", "clock", "residual"), "no_floor")
+    kept: dict[_Key, Entry] = {}
+    for entry in ledger.entries:
+        found = replace(entry, term=moved.get(entry.term, entry.term))
+        key = (found.role, found.kind, found.term)
+        kept[key] = _joined(kept[key], found) if key in kept else found
+    return replace(ledger, entries=tuple(kept.values()))
+
+
+def _joined(a: Entry, b: Entry) -> Entry:
+    us = a.us + b.us
+    low, high = us + min(a.low_us - a.us, b.low_us - b.us), us + max(a.high_us - a.us, b.high_us - b.us)
+    return replace(a, us=us, low_us=low, high_us=high, evidence=combine(a.evidence, b.evidence))
+
+
+def _keyed(ledger: Ledger) -> dict[_Key, Entry]:
+    return {(entry.role, entry.kind, entry.term): entry for entry in ledger.entries}
+
+
+def _part(key: _Key, one: Entry | None, two: Entry | None) -> GapPart | None:
+    if not any(entry and (entry.us or entry.low_us or entry.high_us) for entry in (one, two)):
+        return None
+    level = combine(*(entry.evidence for entry in (one, two) if entry))
+    nothing = Entry(*key, 0.0, 0.0, 0.0, level)
+    a, b = one or nothing, two or nothing
+    return GapPart(*key, a.us, b.us, a.low_us - b.high_us, a.high_us - b.low_us, level)
+
+
+def normalised(gap: Gap, by: Literal["image", "GFLOP"]) -> Gap | None:
+    """Return the gap with every time divided by the images, or by the work in GFLOP, of its own run; None where not known.
+
+    Its parts add up to its own difference: that of the times per image, or per GFLOP.
+    """
+    divisors = [_divisor(ledger, by) for ledger in (gap.one, gap.two)]
+    if not all(divisors):
+        return None
+    return difference(*(_divided(ledger, size or 1.0) for ledger, size in zip((gap.one, gap.two), divisors, strict=True)))
+
+
+def _divisor(ledger: Ledger, by: str) -> float | None:
+    if by == "image":
+        return ledger.images
+    return ledger.flop / 1e9 if ledger.flop else None
+
+
+def _divided(ledger: Ledger, size: float) -> Ledger:
+    entries = tuple(
+        replace(entry, us=entry.us / size, low_us=entry.low_us / size, high_us=entry.high_us / size) for entry in ledger.entries
+    )
+    ends = (None if end is None else end / size for end in (ledger.low_us, ledger.high_us))
+    low, high = ends
+    return replace(ledger, total_us=ledger.total_us / size, low_us=low, high_us=high, entries=entries)

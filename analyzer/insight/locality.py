@@ -25,8 +25,9 @@ NEGLIGIBLE, ALMOST_ALL, WELL_COVERED = 0.01, 0.99, 95.0
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The claim tested. ``outcome``: ``global``, ``local``, ``unclear``, ``neither``, ``one_sided`` or ``unknown``.
+    """The claim tested. ``outcome``: ``global``, ``local``, ``unclear``, ``neither``, ``one_sided``, ``apart`` or ``unknown``.
 
+    ``apart``: no device has costs for all runs, and more than one run has costs on its own; its reasons give each.
     ``global_us`` and ``local_us`` are the costs (low, high) behind the sentence, per batch or, as ``per`` says, per image.
     ``written_us`` is what writing scores out costs more than fused attention; a run that wrote them has it as ``global_us``.
     """
@@ -63,6 +64,7 @@ class _Side:
     written_us: Band | None = field(default=None)
     dense_us: Band = (0.0, 0.0)
     covered_pct: float = 100.0
+    time_word: str = "kernel time"
 
     @property
     def share_pct(self) -> float:
@@ -80,13 +82,9 @@ def claim(results: tuple[AccessResult, ...]) -> Claim:
     device = _device(results)
     names = [result.model for result in results]
     if device is None:
-        who = " and ".join(names) or "this report"
-        silent = "; ".join(dict.fromkeys(result.silent for result in results if result.silent))
-        if silent:
-            return Claim(f"What global and local access cost {who} is not said: {silent}.", (), Evidence.UNAVAILABLE, "unknown")
-        text = f"What global and local access cost {who} is not known: no device here has a cache model and a known bandwidth."
-        return Claim(text, (), Evidence.UNAVAILABLE, "unknown")
-    per_image = len({result.batch_size for result in results}) > 1
+        return _without_device(results)
+    sizes = {result.batch_size for result in results}
+    per_image = len(sizes) > 1 and min(sizes) > 0  # 0: a bare trace does not say how many images a batch had
     pairs = [_sides(result, device.key, result.batch_size if per_image else 1) for result in results]
     far = max((f for f, _ in pairs if f), key=lambda side: side.floor_us, default=None)
     # a model stands for local access where it spends more on windows than on attention, and is not the one with the attention
@@ -101,6 +99,55 @@ def claim(results: tuple[AccessResult, ...]) -> Claim:
         return _one_sided(where, per, names, near, is_global=False)
     text = f"Neither attention nor convolution was found in {' and '.join(names)}, so there is nothing to compare."
     return Claim(text, (), Evidence.UNAVAILABLE, "unknown")
+
+
+def _without_device(results: tuple[AccessResult, ...]) -> Claim:
+    """Return what can be said where no device has costs for all runs: each on its own device, or that nothing is known."""
+    priced = [(result, own) for result in results if (own := _device((result,)))]
+    sides = [(own, *found) for result, own in priced if (found := _larger(*_sides(result, own.key, 1)))]
+    if not sides:
+        return _unknown(results)
+    missing = "; ".join(_unpriced(result) for result in results if all(result is not known for known, _ in priced))
+    opening = (
+        f"No device has costs for {'both' if len(results) == 2 else 'all'} runs, so they are not compared: "
+        f"{missing or 'each has them on its own device alone'}."
+    )
+    texts = [f"{side.phrase} {span(side.cost_us)} per batch{side.beyond}.{side.aside}" for _, side, _ in sides]
+    if len(sides) > 1:
+        each = tuple(f"On {device.name}: {text}" for (device, _, _), text in zip(sides, texts, strict=True))
+        return Claim(opening, (*each, *(_reason(side) for _, side, _ in sides)), Evidence.MODELLED, "apart")
+    device, side, is_global = sides[0]
+    far, near = (side.cost_us, None) if is_global else (None, side.cost_us)
+    reasons = (_reason(side), *_l2((side,)), *_others((side,)))
+    text = f"{opening} On {device.name}, {texts[0]}"
+    return Claim(text, reasons, Evidence.MODELLED, "one_sided", "batch", far, near, side.written_us)
+
+
+def _unknown(results: tuple[AccessResult, ...]) -> Claim:
+    who = " and ".join(result.model for result in results) or "this report"
+    silent = "; ".join(dict.fromkeys(result.silent for result in results if result.silent))
+    if silent:
+        return Claim(f"What global and local access cost {who} is not said: {silent}.", (), Evidence.UNAVAILABLE, "unknown")
+    text = f"What global and local access cost {who} is not known: no device here has a cache model and a known bandwidth."
+    return Claim(text, (), Evidence.UNAVAILABLE, "unknown")
+
+
+def _unpriced(result: AccessResult) -> str:
+    """Return why a run has no costs on its own device."""
+    if result.silent:
+        return f"{result.model}: {result.silent}"
+    if result.own is None:
+        return f"the device of {result.model} has no model of its cache and DRAM"
+    if not result.own.dram_gbps:
+        return f"the DRAM bandwidth of {result.own.name} is not known"
+    return f"the access model has no costs of {result.model}"
+
+
+def _larger(far: _Side | None, near: _Side | None) -> tuple[_Side, bool] | None:
+    """Return the access on which a model spends more and whether it is the global one; None where it has neither."""
+    if far is not None and (near is None or far.floor_us >= near.floor_us):
+        return far, True
+    return (near, False) if near is not None else None
 
 
 def _device(results: tuple[AccessResult, ...]) -> CacheFacts | None:
@@ -136,9 +183,10 @@ def _sides(result: AccessResult, device: str, divisor: int) -> tuple[_Side | Non
     dense = [cost.excess_us for cost in own if cost.role == "dense math"]
     more: Band = (sum(low for low, _ in dense) / divisor, sum(high for _, high in dense) / divisor)
     covered = result.modelled_pct if any(p.time_us > 0 for p in result.patterns) else 100.0
+    word = time_word(result)
     return (
-        replace(far, dense_us=more, covered_pct=covered) if far else None,
-        replace(near, dense_us=more, covered_pct=covered) if near else None,
+        replace(far, dense_us=more, covered_pct=covered, time_word=word) if far else None,
+        replace(near, dense_us=more, covered_pct=covered, time_word=word) if near else None,
     )
 
 
@@ -247,7 +295,7 @@ def _reason(side: _Side) -> str:
     hidden = side.bytes_ratio[1] > 1 + NEGLIGIBLE and side.is_negligible
     why = "; they cost next to nothing, because arithmetic takes longer than the bytes" if hidden else ""
     whole = side.covered_pct >= WELL_COVERED
-    what = "the whole model" if whole else f"what has an access model ({percent(side.covered_pct)} of the kernel time)"
+    what = "the whole model" if whole else f"what has an access model ({percent(side.covered_pct)} of the {side.time_word})"
     return (
         f"{side.what}: {ratio} the compulsory bytes go through DRAM{why}. With every operand moved once its least time is "
         f"{floor}, of {least} for {what}; the cost above is at most {percent(side.share_pct)} of that."
@@ -289,14 +337,25 @@ def span(band: Band) -> str:
 
 
 def against_gap(found: Claim, gap_us: float) -> str:
-    """Return what share of a measured gap per batch the two costs can make at most; empty where one of them is missing."""
+    """Return what share of a measured gap per batch the two costs can make at most; empty where one is missing.
+
+    Empty as well where both cost nothing, which the claim says already.
+    """
     if found.global_us is None or found.local_us is None or found.per != "batch" or not gap_us:
         return ""
     most = max(abs(found.global_us[1] - found.local_us[0]), abs(found.local_us[1] - found.global_us[0]))
+    if not most:
+        return ""
+    apart = span((most, most))
     return (
         f"Against the measured gap: the models are {span((abs(gap_us), abs(gap_us)))} per batch apart; the two costs differ by "
-        f"at most {span((most, most))}, {percent(100 * most / abs(gap_us))} of that."
+        f"{apart if apart.startswith('under') else f'at most {apart}'}, {percent(100 * most / abs(gap_us))} of that."
     )
+
+
+def time_word(result: AccessResult) -> str:
+    """Return what the times of the patterns of a run are shares of: ``kernel time``, on a CPU ``operator time``."""
+    return "operator time" if result.own is not None and result.own.key == "cpu" else "kernel time"
 
 
 def coverage(results: tuple[AccessResult, ...]) -> str:
@@ -304,7 +363,7 @@ def coverage(results: tuple[AccessResult, ...]) -> str:
     texts = []
     for result in results:
         if any(p.time_us > 0 for p in result.patterns):
-            texts.append(f"{percent(result.modelled_pct)} of the kernel time of {result.model}")
+            texts.append(f"{percent(result.modelled_pct)} of the {time_word(result)} of {result.model}")
         else:
             missing = f" ({len(result.left_out)} left out)" if result.left_out else ""
             layers = sum(not p.hypothetical for p in result.patterns)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from analyzer.format import APPROXIMATELY, digits, interval, milliseconds, percent, times
-from analyzer.insight.caveats import HOST_BOUND_PCT, find_caveats, find_pair_caveats, not_measured
+import math
+
+from analyzer.format import APPROXIMATELY, digits, interval, milliseconds, percent, signed, times
+from analyzer.insight.causes import CAUSES, by_kind, by_term
+from analyzer.insight.caveats import HOST_BOUND_PCT, HOST_PACE_PCT, find_caveats, find_pair_caveats, not_measured
 from analyzer.insight.gap import comparable
+from analyzer.insight.ledger import UNTRACED, WAITING
 from analyzer.metrics.timing import MIN_ITERATIONS
 from analyzer.schema.evidence import Quantity
 from analyzer.schema.results import Analysis, Gap, Reason, Verdict
@@ -13,17 +17,10 @@ from analyzer.schema.tables import records
 NO_DIFFERENCE = 0.02
 """Ratios closer to 1 than this are no clear difference, however narrow their interval."""
 UNEXPLAINED_LIMIT = 0.25
+_SAID = 2
+"""Runs whose waiting is told one by one; more of them are counted."""
 TOO_WIDE = 1.5
 """An interval that holds 1 and whose ends differ by more than this factor is no evidence of equality."""
-
-TERM_NAMES = {
-    "floor": "floor of its work",
-    "above": "time above that floor",
-    "time": "time",
-    "idle": "idle",
-    "no_model": "no work model",
-    "tracing": "untraced minus traced time",
-}
 
 
 def place(a: Analysis) -> str:
@@ -73,7 +70,11 @@ def _headline(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> str
         longer, shorter = shorter, longer
         shown = Quantity(1 / ratio.value, "x", ratio.evidence, 1 / ratio.high, 1 / ratio.low)
     text = f"{longer} takes {times(shown)} as long as {shorter} on {where}"
-    return f"{text}; the cause is not established" if _unexplained_share(gap) > UNEXPLAINED_LIMIT else text
+    return text + _doubt(gap)
+
+
+def _doubt(gap: Gap) -> str:
+    return "; the cause is not established" if _open_share(gap) > UNEXPLAINED_LIMIT else ""
 
 
 def _untimed_headline(a: Analysis, b: Analysis, gap: Gap, where: str) -> str:
@@ -85,47 +86,55 @@ def _untimed_headline(a: Analysis, b: Analysis, gap: Gap, where: str) -> str:
     low, high = sorted((gap.first_us, gap.second_us))
     if low <= 0:
         return f"{gap.first} and {gap.second} on {where}: no time to compare"
-    return f"{longer} takes {high / low:.2f}x as long as {shorter} on {where}, traced and without an interval"
+    if low == high:
+        return f"{gap.first} and {gap.second} take equally long on {where}, traced and without an interval"
+    return f"{longer} takes {high / low:.2f}x as long as {shorter} on {where}, traced and without an interval{_doubt(gap)}"
 
 
-def _unexplained_share(gap: Gap) -> float:
-    return gap.unexplained_abs_us / abs(gap.total_us) if gap.total_us else 0.0
-
-
-def by_kind(gap: Gap) -> list[tuple[str, float, float]]:
-    """Return (kind, difference, part of it that is the floor of its work), largest difference first, explained kinds only."""
-    kinds: dict[str, list[float]] = {}
-    for part in gap.parts:
-        if part.explained:
-            entry = kinds.setdefault(part.kind, [0.0, 0.0])
-            entry[0] += part.delta_us
-            entry[1] += part.delta_us if part.term == "floor" else 0.0
-    return sorted(((k, v[0], v[1]) for k, v in kinds.items()), key=lambda item: -abs(item[1]))
+def _open_share(gap: Gap) -> float:
+    """Return the size of the parts without an established cause over the gap; infinite where there is no gap to speak of."""
+    if gap.total_us:
+        return gap.open_us / abs(gap.total_us)
+    return math.inf if gap.open_us else 0.0
 
 
 def _reason(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> str:
     host = _host_bound(a, b)
+    if not comparable(a, b):
+        return f"{host}Without steps in both there is no telling whether they did the same amount of work."
     if ratio is not None and not clearly_different(ratio):
         why = "which is within their spread" if _interval_holds_one(ratio) else "less than 2 %"
         why = why if ratio.low is not None else f"from fewer than {MIN_ITERATIONS} iterations"
         return f"{host}The medians differ by {milliseconds(abs(gap.total_us))} per batch, {why}."
-    if ratio is None and not comparable(a, b):
-        return f"{host}Without steps in both there is no telling whether they did the same amount of work."
+    if not gap.total_us:
+        return f"{host}What they spend it on differs: see the parts of the gap."
     longer, sign = _direction(gap)
-    named = [(_kind_name(kind, a, b), milliseconds(sign * delta)) for kind, delta, _ in by_kind(gap)[:2]]
-    first, *more = named or [("nothing", "0 ms")]
-    parts = f"{first[0]} accounts for {first[1]}" + "".join(f" and {kind} for {size}" for kind, size in more)
-    share = _unexplained_share(gap)
-    weight = f"{percent(100 * share)} of the gap in size" if share <= 1 else "more than the gap itself in size"
+    kinds = [(_kind_name(kind, a, b), sign * sum(terms.values())) for kind, terms in by_kind(gap)[:2]]
+    causes = [f"{CAUSES[term]} ({signed(sign * delta)})" for term, delta in by_term(gap)[:2]]
+    by_cause = f"; by cause, the largest are {' and '.join(causes)}" if causes else ""
+    share = _open_share(gap)
+    weight = percent(100 * share) if share <= 1 else "more than all"
+    per = "per batch" if gap.basis == UNTRACED else "per step"
     return (
-        f"{host}Of the {milliseconds(abs(gap.total_us))} that {longer} takes longer per batch, {parts}; "
-        f"the unexplained parts sum to {milliseconds(sign * gap.unexplained_us)}, {weight}."
+        f"{host}Of the {milliseconds(abs(gap.total_us))} that {longer} takes longer {per}, {_accounts(kinds)}{by_cause}. "
+        f"Parts whose cause is not established are {milliseconds(gap.open_us)} in size, {weight} of the gap."
     )
 
 
+def _accounts(parts: list[tuple[str, float]]) -> str:
+    """Return (name, µs towards the gap) as a clause: ``X accounts for 1 ms and Y counts 2 ms the other way``."""
+    said = [
+        f"{name} accounts for {milliseconds(us)}" if us >= 0 else f"{name} counts {milliseconds(-us)} the other way"
+        for name, us in parts
+    ]
+    return " and ".join(said) or "nothing accounts for any of it"
+
+
 def _kind_name(kind: str, a: Analysis, b: Analysis) -> str:
-    """Return ``kind`` in words: on a CPU nothing is idle, the time lies between operators."""
-    return "time between operators" if kind == "idle" and a.device.type == b.device.type == "cpu" else kind
+    """Return ``kind`` in words: a GPU is idle, on a CPU the time lies between operators."""
+    if kind != WAITING:
+        return kind
+    return "dispatch and time between operators" if a.device.type == b.device.type == "cpu" else "idle"
 
 
 def _direction(gap: Gap) -> tuple[str, float]:
@@ -138,22 +147,31 @@ def _host_bound(*runs: Analysis) -> str:
     waiting = [(r, waiting_pct(r)) for r in runs if r.device.type == "cuda" and waiting_pct(r) > HOST_BOUND_PCT]
     if not waiting:
         return ""
-    text = " and ".join(
-        f"{percent(share)} of the {'untraced' if _untraced(r) else 'traced'} time in {r.label}" for r, share in waiting
-    )
-    return f"The GPU is idle for {text}, so the host sets the pace there. "
+    if len(runs) > _SAID:
+        return f"{len(waiting)} of {len(runs)} runs leave their GPU idle for more than {percent(HOST_BOUND_PCT)} of the time. "
+    return f"The GPU is idle for {' and '.join(_idle_words(r, share) for r, share in waiting)}. "
+
+
+def _idle_words(a: Analysis, share: float) -> str:
+    """Return how long a GPU is idle and, where that is most of the time, what sets the pace."""
+    text = f"{percent(share)} of the {'untraced' if _untraced(a) else 'traced'} time in {a.label}"
+    idle = a.totals.idle
+    if idle is not None and idle.loader_us > a.totals.idle_us / 2:
+        return f"{text}, mostly because it waits for the data loader"
+    return f"{text}, so the host sets the pace there" if share > HOST_PACE_PCT else text
 
 
 def waiting_pct(a: Analysis) -> float:
     """Return the share of time in which the GPU has nothing to do: of the untraced median where there is one.
 
-    The kernels take as long with the profiler as without it; what the host does between them does not.
+    The kernels take as long with the profiler as without it; what the host does between them does not. As in the ledger, no
+    more counts as waiting than was seen while tracing.
     """
-    untraced_us = _untraced(a)
+    untraced_us, steps = _untraced(a), a.window.batches or 1
     if not untraced_us:
         return a.totals.idle_pct
-    busy_us = a.totals.busy_us / (a.window.batches or 1)
-    return max(0.0, 100 * (1 - busy_us / untraced_us))
+    waiting_us = min(max(untraced_us - a.totals.busy_us / steps, 0.0), a.totals.idle_us / steps)
+    return 100 * waiting_us / untraced_us
 
 
 def _untraced(a: Analysis) -> float:
@@ -161,15 +179,17 @@ def _untraced(a: Analysis) -> float:
 
 
 def _main_reasons(a: Analysis, b: Analysis, gap: Gap) -> tuple[Reason, ...]:
-    """Return the kinds that differ most, each said of the run that takes longer in it; traced times, floors modelled."""
+    """Return the kinds that differ most, each said of the run that takes longer in it, with the two largest causes."""
     found = []
-    for kind, delta, floor in by_kind(gap)[:3]:
+    for kind, terms in by_kind(gap)[:3]:
+        delta = sum(terms.values())
         longer, sign = (gap.first, 1.0) if delta >= 0 else (gap.second, -1.0)
         text = f"{_kind_name(kind, a, b)}: {longer} takes {milliseconds(abs(delta))} longer"
-        if floor:
-            work, above = milliseconds(sign * floor), milliseconds(sign * (delta - floor))
-            text += f" ({APPROXIMATELY}{work} from the floor of its work, {APPROXIMATELY}{above} from time above it)"
-        found.append(Reason(text, "busy" if kind == "idle" else "gap"))
+        largest = sorted(terms, key=lambda term: -abs(terms[term]))[:2]
+        if kind != WAITING:
+            why = [f"{APPROXIMATELY}{milliseconds(sign * terms[term])} {CAUSES[term]}" for term in largest if terms[term]]
+            text += f" ({', '.join(why)})" if why else ""
+        found.append(Reason(text, "busy" if kind == WAITING else "gap"))
     return tuple(found)
 
 
@@ -211,5 +231,9 @@ def _shares(a: Analysis) -> str:
 
 
 def _top_kinds(a: Analysis) -> tuple[Reason, ...]:
-    kinds = a.kinds.sort_values("time_us", ascending=False).head(3)
-    return tuple(Reason(f"{row.kind}: {milliseconds(row.time_us)}", "time") for row in records(kinds))
+    """Return the largest parts of the time, per step where the trace names steps; waiting counts as one."""
+    steps, per = a.window.batches or 1, "per step" if a.window.batches else "in the trace"
+    parts = [(str(row.kind), float(row.time_us)) for row in records(a.kinds)]
+    parts.append(("idle" if a.device.type == "cuda" else "dispatch and time between operators", a.totals.idle_us))
+    largest = sorted(parts, key=lambda part: -part[1])[:3]
+    return tuple(Reason(f"{name}: {milliseconds(us / steps)} {per}, traced", "time") for name, us in largest)

@@ -145,7 +145,7 @@ def test_neither_attention_nor_convolution() -> None:
 
 @pytest.mark.parametrize("changes", [{"devices": ()}, {"costs": ()}])
 def test_no_device_with_a_cache_model(changes: dict[str, tuple[()]]) -> None:
-    found = claim((vit(**changes), cnn()))
+    found = claim((vit(**changes), cnn(**changes)))
     assert (found.outcome, found.evidence, found.reasons) == ("unknown", Evidence.UNAVAILABLE, ())
     assert "no device here has a cache model" in found.sentence
     assert claim(()).outcome == "unknown"
@@ -154,6 +154,50 @@ def test_no_device_with_a_cache_model(changes: dict[str, tuple[()]]) -> None:
 def test_another_device_stands_in_where_the_own_has_no_costs() -> None:
     results = tuple(replace(r, costs=tuple(replace(c, device="b200") for c in r.costs)) for r in (vit(), cnn()))
     assert claim(results).sentence.startswith("On B200, ")
+
+
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_a_run_without_costs_leaves_the_other_its_sentence(*, exchanged: bool) -> None:
+    """An MI300X beside an H100: no model of its cache, so nothing is compared, and what is known is said."""
+    known, other = vit(), cnn(own=None, costs=())
+    found = claim((other, known) if exchanged else (known, other))
+    assert (found.outcome, found.evidence) == ("one_sided", Evidence.MODELLED)
+    assert (found.global_us, found.local_us) == ((0.0, 11.0), None)
+    assert found.sentence.startswith(
+        "No device has costs for both runs, so they are not compared: the device of ConvNeXt-B has no model of its cache and "
+        "DRAM. On H100 SXM5 80GB, reading keys and values of the whole image costs ViT-B/16's fused attention 0.00 to 0.01 ms "
+        "per batch beyond moving every operand once."
+    )
+    assert found.reasons[0].startswith("ViT-B/16's fused attention: ")
+    near = claim((vit(own=None, costs=()), cnn()))
+    assert (near.global_us, near.local_us) == (None, (20.0, 50.0))
+    assert against_gap(near, 4000.0) == ""
+
+
+def test_each_reason_for_missing_costs_is_said() -> None:
+    own = vit().own
+    assert own is not None
+    for changes, text in (
+        ({"own": replace(own, dram_gbps=None)}, "the DRAM bandwidth of H100 SXM5 80GB is not known"),
+        ({"silent": "the trace holds a training step"}, "ConvNeXt-B: the trace holds a training step"),
+        ({}, "the access model has no costs of ConvNeXt-B"),
+    ):
+        assert f"so they are not compared: {text}. On H100" in claim((vit(), cnn(costs=(), **changes))).sentence
+
+
+def test_runs_with_costs_on_devices_of_their_own_are_not_compared() -> None:
+    there = cnn(costs=tuple(replace(c, device="b200") for c in cnn().costs))
+    found = claim((vit(), there))
+    assert (found.outcome, found.global_us, found.local_us) == ("apart", None, None)
+    assert found.sentence == (
+        "No device has costs for both runs, so they are not compared: each has them on its own device alone."
+    )
+    assert found.reasons[0].startswith("On H100 SXM5 80GB: reading keys and values")
+    assert found.reasons[1].startswith("On B200: reading windows of the image costs ConvNeXt-B's convolutions 0.02 to 0.05 ms")
+    assert [reason.partition(":")[0] for reason in found.reasons[2:]] == [
+        "ViT-B/16's fused attention",
+        "ConvNeXt-B's convolutions",
+    ]
 
 
 def test_other_batch_sizes_are_compared_per_image() -> None:
@@ -178,6 +222,8 @@ def test_the_gap_is_set_against_the_costs() -> None:
         "4.00 ms per batch apart; the two costs differ by at most 0.40 ms, 10 % of that."
     )
     assert against_gap(found, 0.0) == ""
+    assert against_gap(claim(pair((0.0, 0.0), (0.0, 0.0))), 4000.0) == ""
+    assert "the two costs differ by under 0.1 µs, " in against_gap(claim(pair((0.0, 0.01), (0.0, 0.0))), 4000.0)
     assert against_gap(claim((vit(),)), 4000.0) == ""
 
 
@@ -222,3 +268,9 @@ def test_coverage_is_of_time_or_of_layers() -> None:
     assert text == "The access model covers 98 % of the kernel time of ViT-B/16 and 5 distinct layers of ConvNeXt-B."
     assert "5 distinct layers of ViT-B/16 (2 left out)" in coverage((shapes_alone(vit()),))
     assert coverage(()) == ""
+    own = vit().own
+    assert own is not None
+    on_cpu = vit(own=replace(own, key="cpu"))
+    assert coverage((on_cpu,)) == "The access model covers 98 % of the operator time of ViT-B/16."
+    assert "(98 % of the operator time)" not in claim((on_cpu, cnn())).reasons[0]  # covered well: the whole model
+    assert "(50 % of the operator time)" in claim((replace(on_cpu, modelled_pct=50.0), cnn())).reasons[0]
