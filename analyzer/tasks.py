@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from analyzer.errors import ConfigError
 from analyzer.progress import Reporter
 from analyzer.schema.run import shown_name
-from analyzer.schema.settings import Selection, Settings
+from analyzer.schema.settings import Settings
 
 if TYPE_CHECKING:
     from analyzer.hardware.sheet import GpuSheet
@@ -27,7 +27,18 @@ MAX_RUNS = 6
 _AHEAD = 2
 """Traces that other processes begin to read while this one imports what draws."""
 
-REPORT_FILES = {"index.html", "summary.json", "kernels.csv", "operators.csv", "modules.csv", "access.csv", "launches.csv.gz"}
+REPORT_FILES = {
+    "index.html",
+    "summary.json",
+    "kernels.csv",
+    "operators.csv",
+    "modules.csv",
+    "ledger.csv",
+    "access.csv",
+    "operator_tree.csv",
+    "module_tree.csv",
+    "launches.csv.gz",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +80,7 @@ def profile(settings: Settings, reporter: Reporter) -> Outcome:
         return Outcome(_plan_lines(plans), {"plan": plans})
     with _report_directory(settings, "-".join(choice.name for choice in settings.models)) as directory:
         runs = [session.capture(choice, settings.capture, reporter) for choice in settings.models]
-        study = _write_report(runs, settings.selection, sheet, directory, reporter)
+        study = _write_report(runs, settings, sheet, directory, reporter)
     return _report_outcome(study, directory, runs)
 
 
@@ -82,7 +93,7 @@ def report(settings: Settings, reporter: Reporter) -> Outcome:
     if settings.dry_run:
         return Outcome([f"would report on: {', '.join(map(str, runs))}"], {"runs": [str(r) for r in runs]})
     with _report_directory(settings, "-".join(_short_name(r) for r in runs[:2])) as directory:
-        study = _write_report(runs, settings.selection, sheet, directory, reporter)
+        study = _write_report(runs, settings, sheet, directory, reporter)
     return _report_outcome(study, directory, [])
 
 
@@ -280,16 +291,17 @@ def _own_sheet(settings: Settings) -> GpuSheet | None:
 
 
 def _write_report(
-    runs: list[Path], selection: Selection, sheet: GpuSheet | None, directory: NewDirectory, reporter: Reporter
+    runs: list[Path], settings: Settings, sheet: GpuSheet | None, directory: NewDirectory, reporter: Reporter
 ) -> Study:
     from analyzer.trace.reading import reading_ahead
     from analyzer.trace.rundir import trace_file
 
+    selection = settings.selection
     with reporter.stage("analyse", len(runs)) as stage, ExitStack() as reading:
         ahead = [reading.enter_context(reading_ahead(trace_file(run), selection.max_expansion)) for run in runs[:_AHEAD]]
         if any(ahead):
             import_module("analyzer.report.render")
-        from analyzer.analysis import analyze, study
+        from analyzer.analysis import analyze, compare
         from analyzer.trace.ranks import OtherRankError
 
         analyses = []
@@ -308,8 +320,8 @@ def _write_report(
     with reporter.stage("write report"):
         from analyzer.report.render import write_report
 
-        result = study(tuple(analyses))
-        write_report(result, directory.path)
+        result = compare(*analyses)
+        write_report(result, directory.path, settings.capture.command)
     return result
 
 

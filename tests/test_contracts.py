@@ -45,7 +45,7 @@ def test_every_declared_column_says_what_it_means() -> None:
 
 def test_the_api_page_names_every_column_of_a_trace() -> None:
     page = (ROOT / "docs" / "api.md").read_text()
-    for table in (tables.DEVICE_EVENTS, tables.OPERATORS, tables.CALLS, tables.SPANS, tables.LAUNCHES):
+    for table in (tables.DEVICE_EVENTS, tables.OPERATORS, tables.CALLS, tables.SPANS, tables.MEMORY_EVENTS, tables.LAUNCHES):
         for column in table.columns:
             assert f"| `{column.name}` | {column.dtype} | {column.unit} | {column.meaning} |" in page, (table.name, column.name)
 

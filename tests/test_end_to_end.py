@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analyzer.analysis import analyze, pair, study
+from analyzer.analysis import analyze, compare
 from analyzer.errors import TraceError
 from analyzer.metrics.work import work_of
 from analyzer.trace.calls import exact_call, read_calls
@@ -116,7 +116,7 @@ def test_recorded_operators_have_outputs_and_modules(finished: tuple[Path, str])
 def test_the_gap_adds_up(finished: tuple[Path, str]) -> None:
     place, _ = finished
     vit, cnn = _runs(place)
-    found = pair(analyze(cnn), analyze(vit))
+    found = compare(analyze(cnn), analyze(vit))
     assert found.gap is not None
     assert found.gap.first == "ViT-Ti/16"
     larger = max(found.gap.first_us, found.gap.second_us)
@@ -168,7 +168,7 @@ def test_missing_optional_files_are_told(finished: tuple[Path, str], tmp_path: P
     shutil.copytree(_runs(place)[0], run)
     for name in ("timings.csv", "ops.json.gz", "samples.csv"):
         (run / name).unlink()
-    found = study((analyze(run),)).verdict
+    found = compare(analyze(run)).verdict
     assert any("timings.csv is missing" in line for line in found.not_measured)
     assert any("ops.json.gz is missing" in caveat.text for caveat in found.caveats)
 

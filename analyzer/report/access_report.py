@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from analyzer.format import counted, digits, fixed, marked, scaled, size
 from analyzer.insight.locality import claim
 from analyzer.insight.moved import Moved, band, lines, moved, scale_of, words, written_ratio
 from analyzer.report.access_files import CSV_FILE, JSON_FILE, AccessReport, write_access_files
-from analyzer.report.blocks import Block, Cell, Head, Listing, Prose, Reading, Row, Section, Table, Tile, number
-from analyzer.report.render import PAGE_FILE, render
+from analyzer.report.blocks import Block, Cell, Folded, Head, Listing, Prose, Reading, Row, Section, Table, Tile, number
+from analyzer.report.render import PAGE_FILE, json_block, render
 from analyzer.report.sections import access
+from analyzer.report.sections.glossary import glossary
 from analyzer.report.sections.masthead import Masthead
-from analyzer.report.sections.method import FORMULAS, approximations
+from analyzer.report.sections.method import FORMULAS, LIMIT, approximations
 from analyzer.report.text import clean
 from analyzer.schema.access import AccessResult
 from analyzer.schema.evidence import Evidence
@@ -40,7 +42,7 @@ def write_access_report(report: AccessReport, directory: Path) -> None:
     found = write_access_files(report, directory)
     sections = _sections(report)
     head = _masthead(report, {section.id for section in sections})
-    text = render(head, sections, found, files=(JSON_FILE, CSV_FILE), runs=len(report.results))
+    text = render(head, sections, json_block(found), files=(JSON_FILE, CSV_FILE))
     (directory / PAGE_FILE).write_text(text, encoding="utf-8", errors="replace")
 
 
@@ -137,8 +139,10 @@ def _attention_tile(report: AccessReport) -> Tile | None:
 
 
 def _sections(report: AccessReport) -> tuple[Section, ...]:
-    found = (_whole(report), access.section(report.results), _method(report))
-    return tuple(section for section in found if section is not None)
+    made = (_whole(report), access.section(report.results), _method(report))
+    *others, own = (section for section in made if section is not None)
+    explained = Folded("Glossary of the tables", (glossary((*others, own)),))
+    return (*others, replace(own, blocks=(*own.blocks, explained)))
 
 
 def _sums(report: AccessReport) -> Iterator[tuple[str, AccessResult, Moved]]:
@@ -166,9 +170,12 @@ def _whole(report: AccessReport) -> Section | None:
     if not rows:
         return None
     heads = (
-        Head("model"), Head("attention"), Head("GPU"), Head("work", "GFLOP", True, MODELLED),
-        Head("compulsory", "MB", True, MODELLED), Head("L2 and multiprocessors", "MB", True, MODELLED),
-        Head("DRAM", "MB", True, MODELLED), Head("DRAM over compulsory", "x", True, MODELLED),
+        Head("model"), Head("attention", meaning="the way that attention is computed: fused, or with its scores written out"),
+        Head("GPU"), Head("work", "GFLOP", True, MODELLED, "of one image; a multiply-add counts 2"),
+        Head("compulsory", "MB", True, MODELLED, "each operand of each layer read or written once"),
+        Head("L2 and multiprocessors", "MB", True, MODELLED, "bytes that thread blocks read from the L2 and write to it"),
+        Head("DRAM", "MB", True, MODELLED, "low to high; each layer finds the cache empty"),
+        Head("DRAM over compulsory", "x", True, MODELLED, "low to high"),
     )  # fmt: skip
     note = (
         "Per image, reads and writes, the sum over all layers; access.csv has each. With scores written out, the scores "
@@ -211,5 +218,5 @@ def _gpus(report: AccessReport) -> Table:
         rows.append(
             Row((Cell(clean(g.name, 60)), Cell("L2"), text, Cell(f"{clean(g.status, 20)}: {clean(g.source, 200)}; {kept}")))
         )
-    heads = (Head("GPU"), Head("limit"), Head("figure"), Head("source"))
+    heads = (Head("GPU"), LIMIT, Head("figure", meaning="the limit with its unit, from datasheets"), Head("source"))
     return Table("limits-table", "Limits and cache models of the GPUs", heads, tuple(rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import ClassVar
@@ -10,10 +11,16 @@ from typing import ClassVar
 from analyzer.format import MISSING, fixed, fixed_signed, marked
 from analyzer.schema.evidence import Evidence
 
+SORTABLE_ROWS = 6
+RUN_HEADS, KIND_HEADS = ("run", "model"), ("kind", "pattern")
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A column. ``evidence`` puts a badge into the header, ``meaning`` goes to the glossary."""
+    """A column. ``evidence`` puts a badge into the header, ``meaning`` goes to the glossary.
+
+    A numeric column has both; one whose rows differ in evidence has a column of badges beside it instead.
+    """
 
     text: str
     unit: str = ""
@@ -51,7 +58,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; the first cell of each row is its header. ``open_rows`` > 0 makes it sortable and folds the rest."""
+    """A table; the first cell of each row is its header.
+
+    More than SORTABLE_ROWS rows make it sortable and filterable. ``open_rows`` > 0 does so too, gives it the width of the
+    window and folds the rows behind them. ``fixed_order``: the order of the rows means something (a tree), so that they can be
+    filtered but not sorted.
+    """
 
     template: ClassVar[str] = "table"
     id: str
@@ -60,11 +72,42 @@ class Table:
     rows: tuple[Row, ...]
     note: str = ""
     open_rows: int = 0
+    fixed_order: bool = False
+
+    @property
+    def interactive(self) -> bool:
+        """Return whether the table has filters, and buttons to sort it unless its order is fixed."""
+        return self.open_rows > 0 or sum(not row.total for row in self.rows) > SORTABLE_ROWS
+
+    @property
+    def labels(self) -> list[tuple[Row, str, str]]:
+        """Return (row, run, kind) in order: what the filters look at, from the cells where a row does not say it itself."""
+        places = {head.text: place for place, head in reversed(list(enumerate(self.heads)))}
+        run, kind = (next((places[name] for name in names if name in places), None) for names in (RUN_HEADS, KIND_HEADS))
+        return [
+            (row, row.run or (row.cells[run].text if run is not None else ""), row.kind or _kind(row, kind))
+            for row in self.rows
+        ]
+
+    @property
+    def runs(self) -> int:
+        """Return how many runs the rows tell apart."""
+        return len({run for row, run, _ in self.labels if run and not row.total})
+
+    @property
+    def kinds(self) -> int:
+        """Return how many kinds the rows tell apart."""
+        return len({kind for row, _, kind in self.labels if kind and not row.total})
 
     @property
     def groups(self) -> list[tuple[Evidence | None, int]]:
         """Return (evidence, number of columns) of neighbouring columns that have it in common."""
         return [(level, len(list(heads))) for level, heads in groupby(self.heads, key=lambda head: head.evidence)]
+
+
+def _kind(row: Row, place: int | None) -> str:
+    """Return the kind that a row shows as a chip, or in the column of kinds at ``place``."""
+    return next((cell.chip for cell in row.cells if cell.chip), "") or (row.cells[place].text if place is not None else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +174,97 @@ class Folded:
     blocks: tuple[Table, ...]
 
 
-Block = Table | Figure | Prose | Notice | Alert | Listing | Folded
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One line of Links: what it is, the text, where it leads (empty: nowhere, the text alone is shown), and how to use it."""
+
+    term: str
+    text: str
+    href: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """A titled list of places outside the page. Nothing is fetched from them until a reader follows one."""
+
+    template: ClassVar[str] = "links"
+    title: str
+    items: tuple[Link, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SavingBar:
+    """What a change may save, in words, as shares of a step in words, and both ends of the bar in % of the step."""
+
+    text: str
+    share: str
+    low_pct: float
+    high_pct: float
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One finding. ``facts`` are (name, figure, evidence); ``run`` is empty where there is one run, ``place`` its number.
+
+    ``target`` is the section that shows more; a page without it has no link.
+    """
+
+    title: str
+    run: str
+    place: int
+    claim: str
+    facts: tuple[tuple[str, str, Evidence], ...]
+    saving: SavingBar | None
+    effort: str
+    disproof: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """Findings one below the other, behind their title where ``folded``."""
+
+    template: ClassVar[str] = "cards"
+    id: str
+    title: str
+    items: tuple[Card, ...]
+    folded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One row of a Tree and what is below it; ``share_pct`` is the length of its bar.
+
+    ``rest`` rows stand for several small ones.
+    """
+
+    cells: tuple[Cell, ...]
+    share_pct: float
+    children: tuple[Node, ...] = ()
+    open: bool = False
+    rest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A table whose rows lie below one another and can be folded, also without a script.
+
+    The first cell of a row is its name, the second one the share that its bar shows. ``run`` gives the bars their colour.
+    """
+
+    template: ClassVar[str] = "tree"
+    id: str
+    caption: str
+    heads: tuple[Head, ...]
+    nodes: tuple[Node, ...]
+    title: str = ""
+    run: int = 0
+    note: str = ""
+
+
+Block = Table | Figure | Prose | Notice | Alert | Listing | Folded | Links | Cards | Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,3 +318,16 @@ def missing() -> Cell:
 def badge(evidence: Evidence) -> Cell:
     """Return a cell that names the evidence of its row."""
     return Cell(evidence.value, evidence=evidence, badge=True)
+
+
+def tables_of(blocks: Iterable[Block]) -> Iterator[Table]:
+    """Yield every table among ``blocks``, those of figures and those behind summary lines included."""
+    for block in blocks:
+        if isinstance(block, Table):
+            yield block
+        elif isinstance(block, Figure) and block.table is not None:
+            yield block.table
+        elif isinstance(block, Folded):
+            yield from tables_of(block.blocks)
+        elif isinstance(block, Tree):
+            yield Table(block.id, block.caption, block.heads, ())

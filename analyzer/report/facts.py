@@ -71,7 +71,7 @@ def _run_facts(a: Analysis) -> dict[str, str]:
         "warm-up": f"{facts.warmup.iterations} iterations, {'steady' if facts.warmup.steady else 'not steady'}",
         "recorded": facts.created_utc,
     }
-    return out | {f"version of {name}": value for name, value in facts.versions.items()}
+    return out | {f"version of {clean(name, 60)}": value for name, value in facts.versions.items()}
 
 
 def _whole(value: int | None) -> str:

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
+from analyzer.insight.gap import normalised
 from analyzer.metrics.kernels import COLUMNS
 from analyzer.report.access_files import ENTRY_COLUMNS, access_summary, entry
 from analyzer.report.facts import environment
+from analyzer.report.finding_entries import finding_entry
+from analyzer.report.memory_files import memory_summary, peak_memory
 from analyzer.report.plain import plain
-from analyzer.report.text import clean
+from analyzer.report.text import clean, without_homes
 from analyzer.schema.evidence import Evidence, Quantity
-from analyzer.schema.results import Analysis, Gap, Idle, Study
+from analyzer.schema.ledger import LEDGER_COLUMNS
+from analyzer.schema.profile import TREE_COLUMNS
+from analyzer.schema.results import Analysis, Gap, Idle, Study, run_names
 
 SUMMARY_FORMAT_VERSION = 1
-FILES = ("summary.json", "kernels.csv", "operators.csv", "modules.csv", "access.csv", "launches.csv.gz")
+FILES = (
+    "summary.json", "kernels.csv", "operators.csv", "modules.csv", "ledger.csv", "access.csv", "operator_tree.csv",
+    "module_tree.csv", "launches.csv.gz",
+)  # fmt: skip
 """Names of the files beside the page."""
+MAX_UNMODELLED = 200
+"""Operators without a work model in the summary, the longest; one more entry has the sum of the others."""
+
 LAUNCH_COLUMNS = ("run", "index", "start_us", "dur_us", "device", "stream", "correlation", "kernel", "op", "module")
 ACCESS_COLUMNS = ("run", *ENTRY_COLUMNS)
 _M, _D, _MOD = Evidence.MEASURED, Evidence.DERIVED, Evidence.MODELLED
@@ -28,7 +41,7 @@ _M, _D, _MOD = Evidence.MEASURED, Evidence.DERIVED, Evidence.MODELLED
 def summary(study: Study) -> dict[str, Any]:
     """Return what ``summary.json`` holds: plain JSON values, None where there is no figure."""
     verdict = study.verdict
-    names = run_names(study)
+    names = run_names(study.analyses)
     out = {
         "format_version": SUMMARY_FORMAT_VERSION,
         "headline": clean(verdict.headline),
@@ -39,22 +52,12 @@ def summary(study: Study) -> dict[str, Any]:
         "runs": [_run(a, name) for a, name in zip(study.analyses, names, strict=True)],
         "ratio": study.ratio.to_json() if study.ratio else None,
         "gap": _gap(study.gap) if study.gap else None,
-        "findings": [],
+        "findings": [finding_entry(found) for found in study.findings],
         "environment": [
             {"fact": fact, "values": list(values), "differs": differs} for fact, values, differs in environment(study)
         ],
     }
     return plain(out)  # type: ignore[no-any-return]
-
-
-def run_names(study: Study) -> tuple[str, ...]:
-    """Return one name per run for the ``run`` columns; the same trace given twice gets a number behind its name."""
-    seen: dict[str, int] = {}
-    out = []
-    for a in study.analyses:
-        seen[a.run.name] = seen.get(a.run.name, 0) + 1
-        out.append(a.run.name if seen[a.run.name] == 1 else f"{a.run.name}-{seen[a.run.name]}")
-    return tuple(out)
 
 
 def _run(a: Analysis, name: str) -> dict[str, Any]:
@@ -96,6 +99,7 @@ def _run(a: Analysis, name: str) -> dict[str, Any]:
         "roofline": _model(a),
         "unmodelled": _unmodelled(a),
         "access": access_summary(a.access) if a.access else None,
+        "memory": memory_summary(a),
         "impossible": [
             {
                 "what": i.what,
@@ -112,10 +116,7 @@ def _run(a: Analysis, name: str) -> dict[str, Any]:
         "limits": [{"name": limit.name, **limit.figure.to_json()} for limit in a.limits],
         "warnings": [clean(text) for text in a.warnings],
     }
-    memory = facts.memory if facts else None
-    reason = "not recorded in this run" if facts else "a bare trace has none; record a run"
-    found = Quantity(memory.peak_bytes, "bytes", _M, source=clean(memory.kind)) if memory else Quantity.missing("bytes", reason)
-    return out | {"peak_memory_bytes": found.to_json()}
+    return out | {"peak_memory_bytes": peak_memory(a).to_json()}
 
 
 def _figure(value: float, unit: str, evidence: Evidence) -> dict[str, Any]:
@@ -128,8 +129,7 @@ def _idle(idle: Idle | None) -> dict[str, Any] | None:
     """Return the parts of a GPU's idle time, None on a CPU run."""
     if idle is None:
         return None
-    parts = {"host_us": idle.host_us, "sync_us": idle.sync_us, "launch_us": idle.launch_us, "unknown_us": idle.unknown_us}
-    return {name: _figure(value, "us", _D) for name, value in parts.items()}
+    return {name: _figure(value, "us", _D) for name, value in asdict(idle).items()}
 
 
 def _work(value: float, unit: str, high: float | None = None) -> dict[str, Any]:
@@ -147,8 +147,15 @@ def _model(a: Analysis) -> dict[str, Any] | None:
 
 
 def _unmodelled(a: Analysis) -> list[dict[str, Any]]:
-    rows = a.rooflines.unmodelled.to_dict("records")
-    return [{str(key): value for key, value in row.items()} | {"op": clean(str(row["op"]))} for row in rows]
+    """Return the MAX_UNMODELLED longest, and where there are more an entry with the sums of the others (``more``: how many)."""
+    groups = a.rooflines.unmodelled
+    rows = groups.head(MAX_UNMODELLED).to_dict("records")
+    out = [{str(key): value for key, value in row.items()} | {"op": clean(str(row["op"]))} for row in rows]
+    rest = groups.iloc[MAX_UNMODELLED:]
+    if len(rest):
+        sums = {"calls": int(rest["calls"].sum()), "time_us": float(rest["time_us"].sum())}
+        out.append({"op": "", "kind": "", "why": "", **sums, "share_pct": float(rest["share_pct"].sum()), "more": len(rest)})
+    return out
 
 
 def _latency(a: Analysis) -> dict[str, Any] | None:
@@ -173,16 +180,26 @@ def _gap(gap: Gap) -> dict[str, Any]:
         "first_us": gap.first_us,
         "second_us": gap.second_us,
         "total_us": gap.total_us,
+        "interval_us": list(gap.interval_us) if gap.interval_us else None,
         "unexplained_us": gap.unexplained_us,
+        "unnamed_us": gap.unnamed_us,
+        "open_us": gap.open_us,
         "basis": gap.basis,
-        "parts": [
-            {
-                "kind": part.kind, "term": part.term, "first_us": part.first_us, "second_us": part.second_us,
-                "delta_us": part.delta_us, "evidence": part.evidence.value, "explained": part.explained,
-            }
-            for part in gap.parts
-        ],
-    }  # fmt: skip
+        "parts": gap.table().to_dict("records"),
+        "roles": [asdict(role) for role in gap.roles],
+        "scaling": [{"run": clean(ledger.label)} | asdict(ledger.scaling) for ledger in (gap.one, gap.two)],
+        "per": {by: _normalised(gap, by) for by in ("image", "GFLOP")},
+    }
+
+
+def _normalised(gap: Gap, by: Literal["image", "GFLOP"]) -> dict[str, Any] | None:
+    """Return the gap per image or per GFLOP by cause, None where a run does not tell how many it has."""
+    found = normalised(gap, by)
+    if found is None:
+        return None
+    sums = found.table().groupby("term", sort=False)[["first_us", "second_us", "delta_us"]].sum().reset_index()
+    totals = {"first_us": found.first_us, "second_us": found.second_us, "total_us": found.total_us}
+    return totals | {"terms": sums.to_dict("records")}
 
 
 def write_files(study: Study, directory: Path) -> dict[str, Any]:
@@ -190,7 +207,7 @@ def write_files(study: Study, directory: Path) -> dict[str, Any]:
     found = summary(study)
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
     (directory / "summary.json").write_text(text + "\n", encoding="utf-8")
-    names = run_names(study)
+    names = run_names(study.analyses)
     kernels = [_kernels(a, name) for a, name in zip(study.analyses, names, strict=True)]
     _join(kernels, COLUMNS).to_csv(directory / "kernels.csv", index=False, errors="replace")
     for which in ("operators", "modules"):
@@ -198,8 +215,15 @@ def write_files(study: Study, directory: Path) -> dict[str, Any]:
             _roofline(getattr(a.rooflines, which), name, which[:-1]) for a, name in zip(study.analyses, names, strict=True)
         ]
         _join(grouped, grouped[0].columns.tolist()).to_csv(directory / f"{which}.csv", index=False, errors="replace")
+    ledgers = [ledger.table().assign(run=name) for ledger, name in zip(study.ledgers, names, strict=True)]
+    columns = ["run", *LEDGER_COLUMNS]
+    _join(ledgers, columns)[columns].to_csv(directory / "ledger.csv", index=False, errors="replace")
     found_access = [_access_rows(a, name) for a, name in zip(study.analyses, names, strict=True)]
     _join(found_access, ACCESS_COLUMNS).to_csv(directory / "access.csv", index=False, errors="replace")
+    for which in ("operators", "modules"):
+        trees = [_tree(a, name, which) for a, name in zip(study.analyses, names, strict=True)]
+        path = directory / f"{which[:-1]}_tree.csv"
+        _join(trees, ("run", *TREE_COLUMNS)).to_csv(path, index=False, errors="replace")
     launches = [_launches(a, name) for a, name in zip(study.analyses, names, strict=True)]
     _join(launches, LAUNCH_COLUMNS).to_csv(
         directory / "launches.csv.gz", index=False, errors="replace", compression={"method": "gzip", "mtime": 1}
@@ -220,23 +244,47 @@ def _access_rows(a: Analysis, name: str) -> pd.DataFrame:
     return pd.DataFrame([{"run": name} | entry(p, own) for p in a.access.patterns], columns=list(ACCESS_COLUMNS))
 
 
+def _tree(a: Analysis, name: str, which: str) -> pd.DataFrame:
+    """Return the rows of operator_tree.csv or module_tree.csv, times over the window, whole nanoseconds."""
+    if a.host is None:
+        return pd.DataFrame(columns=["run", *TREE_COLUMNS])
+    tree: pd.DataFrame = getattr(a.host, which).round(3)
+    return _homeless(tree.assign(run=name)[["run", *TREE_COLUMNS]], "path", "name")
+
+
 def _kernels(a: Analysis, name: str) -> pd.DataFrame:
     frame = a.kernels[list(COLUMNS)].assign(run=name)
     for column in ("time_us",):  # sums of whole nanoseconds: what is behind the third decimal is rounding
         frame[column] = frame[column].round(3)
-    return frame
+    return _homeless(frame, *_named(a))
+
+
+def _named(a: Analysis) -> tuple[str, ...]:
+    """Return the columns that people name. On a CPU run what ran is an operator; names of GPU kernels stay as they are."""
+    return ("op", "module") if a.device.type == "cuda" else ("kernel", "op", "module")
+
+
+def _homeless(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Return ``frame`` with no home folder in the texts of ``columns``."""
+    shown = {}
+    for column in columns:
+        codes, names = pd.factorize(frame[column], use_na_sentinel=False)
+        if any("/" in str(name) or "\\" in str(name) for name in names):
+            kept = [without_homes(name) if isinstance(name, str) else name for name in names]
+            shown[column] = np.array(kept, object)[codes]
+    return frame.assign(**shown)
 
 
 def _roofline(frame: pd.DataFrame, run: str, what: str) -> pd.DataFrame:
     out = frame.rename(columns={"name": what}).assign(time_us=frame["time_us"].round(3))
     out.insert(0, "run", run)
-    return out
+    return _homeless(out, what)
 
 
 def _launches(a: Analysis, name: str) -> pd.DataFrame:
     rows = a.launches[a.launches["category"].isin(("kernel", "operator"))]
     out = rows.assign(run=name, start_us=_microseconds(rows["start_ns"]), dur_us=_microseconds(rows["dur_ns"]))
-    return out[list(LAUNCH_COLUMNS)]
+    return _homeless(out[list(LAUNCH_COLUMNS)], *_named(a))
 
 
 def _microseconds(ns: pd.Series[int]) -> pd.Series[str]:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from analyzer.report.blocks import Section
+from analyzer.format import counted
+from analyzer.report.blocks import Block, Figure, Folded, Section, Table
 from analyzer.report.figures.theme import chips, variables
 from analyzer.report.files import FILES, summary, write_files
+from analyzer.report.origin import Origin
 from analyzer.report.sections import build
 from analyzer.report.sections import kernels as kernel_section
 from analyzer.report.sections.masthead import Masthead, masthead
@@ -24,48 +27,85 @@ from analyzer.schema.results import Study
 __all__ = ["MAX_PAGE_BYTES", "PAGE_FILE", "page", "render", "summary", "write_report"]
 
 MAX_PAGE_BYTES = 2_000_000
+MAX_EMBEDDED_BYTES = MAX_PAGE_BYTES // 2
 PAGE_FILE = "index.html"
+SHORTER = (60, 20)
+"""Rows of a table on a page that would be too large, and on one that still is."""
 
 
-def write_report(study: Study, directory: Path) -> None:
-    """Write ``index.html``, ``summary.json``, ``kernels.csv`` and ``launches.csv.gz`` into ``directory``, which exists."""
+def write_report(study: Study, directory: Path, command: tuple[str, ...] = ()) -> None:
+    """Write ``index.html``, ``summary.json``, ``kernels.csv`` and ``launches.csv.gz`` into ``directory``, which exists.
+
+    ``command`` is the command line that asked for it, without the paths of this machine.
+    """
     found = write_files(study, directory)
-    (directory / PAGE_FILE).write_text(page(study, found), encoding="utf-8", errors="replace")
+    text = page(study, found, Origin(directory, command))
+    (directory / PAGE_FILE).write_text(text, encoding="utf-8", errors="replace")
 
 
-def page(study: Study, found: dict[str, Any] | None = None) -> str:
+def page(study: Study, found: dict[str, Any] | None = None, origin: Origin | None = None) -> str:
     """Return the page. ``found`` is the summary where it is there already.
 
-    A page that would pass MAX_PAGE_BYTES loses rows of its kernel table; all of them are in kernels.csv.
+    A page that would pass MAX_PAGE_BYTES loses rows of its tables, the kernel table first, and says how many below each. A
+    summary of more than MAX_EMBEDDED_BYTES is not embedded, so that the tables keep their rows, nor is one for which the
+    shortest page has no room; it stands in summary.json all the same.
     """
-    sections = build(study)
-    embedded = found if found is not None else summary(study)
-    text = _render(study, sections, embedded)
-    for rows in (kernel_section.OPEN_ROWS * 3, kernel_section.OPEN_ROWS):
-        if len(text.encode("utf-8", "replace")) <= MAX_PAGE_BYTES:
-            break
+    sections = build(study, origin)
+    data = json_block(found if found is not None else summary(study))
+    left_out = json_block({"left_out": "too long for this page; see summary.json"})
+    if len(data) > MAX_EMBEDDED_BYTES:
+        data = left_out
+    text = _render(study, sections, data)
+    for rows in SHORTER:
+        if _fits(text):
+            return text
         shorter = kernel_section.section(study, rows)
-        sections = tuple(shorter if section.id == shorter.id else section for section in sections)
-        text = _render(study, sections, embedded)
-    return text
+        sections = tuple(shorter if section.id == shorter.id else shorten(section, rows) for section in sections)
+        text = _render(study, sections, data)
+    return text if _fits(text) or data == left_out else _render(study, sections, left_out)
 
 
-def _render(study: Study, sections: tuple[Section, ...], found: dict[str, Any]) -> str:
+def _fits(text: str) -> bool:
+    return len(text.encode("utf-8", "replace")) <= MAX_PAGE_BYTES
+
+
+def _render(study: Study, sections: tuple[Section, ...], data: Markup) -> str:
     head = masthead(study, {section.id: section.short for section in sections})
-    return render(head, sections, found, files=FILES, runs=len(study.analyses))
+    return render(head, sections, data, files=FILES)
 
 
-def render(
-    head: Masthead, sections: tuple[Section, ...], found: dict[str, Any], *, files: tuple[str, ...], runs: int = 1
-) -> str:
+def shorten(section: Section, rows: int) -> Section:
+    """Return ``section`` with at most ``rows`` rows in each of its tables and a note on what is left out; sums stay."""
+    return replace(section, blocks=tuple(_shorten_block(block, rows) for block in section.blocks))
+
+
+def _shorten_block(block: Block, rows: int) -> Block:
+    if isinstance(block, Table):
+        return _shorten_table(block, rows)
+    if isinstance(block, Figure) and block.table is not None:
+        return replace(block, table=_shorten_table(block.table, rows))
+    if isinstance(block, Folded):
+        return replace(block, blocks=tuple(_shorten_table(table, rows) for table in block.blocks))
+    return block
+
+
+def _shorten_table(table: Table, rows: int) -> Table:
+    body = [row for row in table.rows if not row.total]
+    if len(body) <= rows or table.id.startswith("glossary"):
+        return table
+    kept = (*body[:rows], *(row for row in table.rows if row.total))
+    note = f"{table.note} {counted(len(body) - rows, 'more row is', 'more rows are')} left out here to keep the page small."
+    return replace(table, rows=kept, note=note.strip())
+
+
+def render(head: Masthead, sections: tuple[Section, ...], data: Markup, *, files: tuple[str, ...]) -> str:
     """Return a page of ``sections`` under ``head``.
 
     Args:
         head: what stands above the sections.
         sections: in their order.
-        found: plain JSON values to embed for programs.
+        data: JSON to embed for programs, from ``json_block``.
         files: names of the files beside the page.
-        runs: how many runs or models the tables tell apart.
     """
     style = _asset("style.css").replace("/*kinds*/", variables()) + chips()
     script = _asset("page.js")
@@ -77,19 +117,18 @@ def render(
         style=Markup(style),
         script=Markup(script),
         policy=_policy(script),
-        data=_json_block(found),
+        data=data,
         svg=Markup,
         tied=_tied,
         whole=_whole,
         breakable=_breakable,
-        runs=runs,
         files=files,
     )
 
 
 def _tied(text: str) -> str:
     """Return ``text`` with no-break spaces between numbers and their units."""
-    return re.sub(r"(?<=\d) (?=(?:%|ms|µs|s|x|px|GB/s|[GT]FLOP|MiB|GiB|[KMG]B|W)\b|%)", "\u00a0", text)
+    return re.sub(r"(?<=\d) (?=(?:%|ms|µs|s|x|px|GB/s|[GT]FLOP|MiB|GiB|[KMG]B|W)\b|%)|(?<=≈) (?=\d)", "\u00a0", text)
 
 
 def _whole(text: str) -> Markup:
@@ -99,8 +138,8 @@ def _whole(text: str) -> Markup:
 
 
 def _breakable(text: str) -> Markup:
-    """Return a name that may be broken behind its underscores."""
-    return Markup(escape(text).replace("_", Markup("_<wbr>")))
+    """Return a name that may be broken behind its underscores and slashes."""
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[_/])", text))
 
 
 def _asset(name: str) -> str:
@@ -113,7 +152,7 @@ def _policy(script: str) -> str:
     return f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
-def _json_block(found: dict[str, Any]) -> Markup:
-    """Return JSON that cannot end the script element it stands in."""
+def json_block(found: dict[str, Any]) -> Markup:
+    """Return plain JSON values as JSON, in ASCII, that cannot end the script element it stands in."""
     text = json.dumps(found, ensure_ascii=True, allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

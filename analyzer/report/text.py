@@ -10,16 +10,34 @@ FULL_NAME_LIMIT = 900
 SENTENCE_LIMIT = 900
 
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
+_C = r"(?:[^/\\\s\"',\]<>|]|(?<=\w)'(?=\w))"
+_USER = rf"(?:{_C}++(?: {_C}++){{1,3}}(?=[/\\])|{_C}++)"
+_FOLDERS = rf"(?:/(?:(?!=){_C})++(?=[/\\])|\\{{1,2}}{_C}++(?: {_C}++){{0,7}}(?=\\))*+"
 _HOME = re.compile(
-    r"(?:/(?:home|Users)/[^/\s\"',\]]+|/root|~|[A-Za-z]:\\Users\\[^\\\s]+)(?=[/\\])(?:[/\\][^/\\\s\"',\]=]+)*[/\\]"
+    rf"(?:(?:[A-Za-z]:)?[/\\]{{1,2}}(?:home\d*|homes|[Uu]sers)[/\\]{{1,2}}{_USER}|(?<!\\)\\{{2,4}}{_C}++\\{{1,2}}{_USER}"
+    rf"|/root(?=[/\\])|~(?:[A-Za-z_][\w.-]*+)?(?=[/\\])){_FOLDERS}[/\\]{{0,2}}"
 )
+"""A home or a share of another machine and all folders behind it. No quantifier but the count of words with spaces between them
+goes back, so that the time is linear in the text. A name with spaces counts where a separator follows."""
+
+
+def without_homes(text: str) -> str:
+    """Return ``text`` with every home folder, share and the folders in them as ``…``; the name of the file stays."""
+    return _HOME.sub(_ellipsis, text) if "/" in text or "\\" in text else text
+
+
+def _ellipsis(found: re.Match[str]) -> str:
+    whole = found[0]
+    if whole.endswith(("/", "\\")):
+        return "…/"
+    return "…" + whole[len(whole.rstrip(".;:!?)")) :]  # what ends the sentence
 
 
 def clean(text: str, limit: int = SENTENCE_LIMIT) -> str:
     """Return ``text`` without control, bidi and invisible characters and without home paths, cut to ``limit`` characters."""
     head = text[: 4 * limit + 64]
     kept = "".join(" " if c in "\n\t\r" else c for c in head if c in "\n\t\r" or unicodedata.category(c) not in _UNSAFE)
-    kept = re.sub(r" {2,}", " ", _HOME.sub("…/", kept)).strip()
+    kept = re.sub(r" {2,}", " ", without_homes(kept)).strip()
     return kept if len(kept) <= limit else f"{kept[: limit - 1].rstrip()}…"
 
 

@@ -162,7 +162,7 @@ def vit(**changes: Any) -> AccessResult:
     )
     found = AccessResult(
         model, 32, 224, DEVICES, patterns, (("aten::_foreach", "no geometry", 0.8), ("splitKreduce_kernel", "split-K", 1.1)), 98.1,
-        (MAPS["attention_fused"],), sizes(model, 1.0, attention=True), costs,
+        (MAPS["attention_fused"],), sizes(model, 1.0, attention=True), costs, own=DEVICES[0],
     )  # fmt: skip
     return replace(found, **changes)
 
@@ -185,6 +185,7 @@ def cnn(**changes: Any) -> AccessResult:
         (MAPS["conv3x3"], MAPS["depthwise"]),
         sizes(model, 1.0, attention=False),
         costs,
+        own=DEVICES[0],
     )
     return replace(found, **changes)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from analyzer.analysis import analyze, study
+from analyzer.analysis import analyze, compare
 from analyzer.report.render import write_report
 from analyzer.schema.results import Study
 from tests.report.synthetic import Fake, write_run
@@ -22,7 +22,7 @@ CHROMIUM_ARGS = [
 
 
 def make_study(root: Path, *fakes: Fake) -> Study:
-    return study(tuple(analyze(write_run(root, fake)) for fake in fakes))
+    return compare(*(analyze(write_run(root, fake)) for fake in fakes))
 
 
 @pytest.fixture(scope="session")

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib import pyplot
 
-from analyzer.report.figures.theme import KIND_COLOURS
-from analyzer.report.marks.gap import MAX_STEPS, UNEXPLAINED, steps
+from analyzer.insight.gap import difference
+from analyzer.insight.ledger import WAITING
+from analyzer.report import render
+from analyzer.report.figures.gap import _fill, _look, right_us
+from analyzer.report.figures.theme import KIND_COLOURS, PART_COLOURS, colour
+from analyzer.report.figures.time import what_is_stacked
+from analyzer.report.marks.gap import MAX_STEPS, UNEXPLAINED, Step, causes, steps
 from analyzer.report.marks.roofline import MAX_MARKS, NAMED, _in_sight, roofline
 from analyzer.report.marks.steady import MAX_POINTS, telemetry, thin
-from analyzer.report.marks.time import IDLE, _lane, stacks, timeline
+from analyzer.report.marks.time import IDLE, Stack, _lane, stacks, timeline
 from analyzer.report.marks.time import MAX_MARKS as MAX_SPANS
 from analyzer.report.render import page
 from analyzer.schema.evidence import Evidence
-from analyzer.schema.results import Gap, GapPart, Study
+from analyzer.schema.ledger import Entry, Ledger, Scaling
+from analyzer.schema.results import Study
 from analyzer.trace.kinds import KINDS
+
+MODELLED = Evidence.MODELLED
 
 
 def test_no_figure_stays_open_and_bytes_repeat(gpu_single: Study) -> None:
@@ -34,19 +44,66 @@ def test_waterfall_goes_from_the_second_run_to_the_first(gpu_pair: Study) -> Non
     assert gpu_pair.gap is not None
     found = steps(gpu_pair.gap)
     assert found[0].start_us == gpu_pair.gap.second_us
-    assert found[-1].kind == UNEXPLAINED
+    assert found[-1].key == UNEXPLAINED
     assert found[-1].end_us == pytest.approx(gpu_pair.gap.first_us)
     sizes = [abs(step.delta_us) for step in found[:-1]]
     assert sizes == sorted(sizes, reverse=True)
 
 
 def test_waterfall_joins_small_kinds() -> None:
-    parts = tuple(GapPart(kind, "time", 20.0 - i, 0.0, Evidence.MEASURED, explained=True) for i, kind in enumerate(KINDS))
-    gap = Gap("a", "b", sum(p.first_us for p in parts), 0.0, "traced time per step", parts)
+    one = ledger("a", tuple(Entry("r", kind, "work", 20.0 - i, 20.0 - i, 20.0 - i, MODELLED) for i, kind in enumerate(KINDS)))
+    gap = difference(one, ledger("b", ()))
     found = steps(gap)
     assert len(found) == MAX_STEPS + 1
     assert found[-2].label == f"{len(KINDS) - MAX_STEPS + 1} smaller kinds"
     assert found[-1].end_us == pytest.approx(gap.first_us)
+
+
+def test_a_label_stands_right_of_all_that_its_row_draws() -> None:
+    """From 10: up 3 to 13, back 5 to 8, up 1 to 9; the parts reach 13, the whisker 10 + 4."""
+    parts = (("work", 3.0), ("named", -5.0), ("unnamed", 1.0))
+    assert right_us(Step("matmul", "matmul", 10.0, parts, MODELLED)) == 13.0
+    assert right_us(Step("matmul", "matmul", 10.0, parts, MODELLED, (-2.0, 4.0))) == 14.0
+    assert right_us(Step("matmul", "matmul", 10.0, (("work", -3.0),), MODELLED)) == 10.0
+    assert right_us(Step("unexplained", "unexplained", 10.0, (), MODELLED)) == 10.0
+
+
+def test_waiting_is_filled_like_every_named_cause() -> None:
+    fill = _fill(Step("idle or between", WAITING, 0.0, (("named", 1.0),), MODELLED), 1.0)
+    assert fill == colour("muted")
+    assert _look("named", fill)["facecolor"] == fill
+
+
+def test_the_title_of_the_stacks_says_what_a_bar_is() -> None:
+    steps_, whole = Stack("a", 0, (("matmul", 1.0),), 3), Stack("b", 1, (("matmul", 1.0),), None)
+    assert what_is_stacked((steps_, steps_)) == "Whole time per step"
+    assert what_is_stacked((whole,)) == "Whole trace"
+    assert what_is_stacked((whole, whole)) == "Whole traces"
+    assert what_is_stacked((steps_, whole)).endswith("where it does not divide into steps")
+
+
+def test_work_outside_of_steps_makes_the_window_the_timeline(gpu_single: Study) -> None:
+    a = gpu_single.analyses[0]
+    inside = timeline(a, 0, 100)
+    outside = timeline(replace(a, window=replace(a.window, batches=None)), 0, 100)
+    assert inside is not None
+    assert outside is not None
+    assert inside.step >= 0
+    assert (outside.step, outside.length_us) == (-1, (a.window.end_ns - a.window.start_ns) / 1e3)
+
+
+def test_causes_end_with_what_has_none() -> None:
+    names = ("no_model", "residual", "work", "host", "locality")
+    entries = [Entry("r", "matmul", term, 10.0 * i, 10.0 * i - 1, 10.0 * i + 1, MODELLED) for i, term in enumerate(names, 1)]
+    found = causes(difference(ledger("a", tuple(entries)), ledger("b", ())))
+    assert [step.key for step in found] == ["locality", "host", "work", "residual", "no_model"]
+    assert found[0].ends_us == (49.0, 51.0)
+    assert found[-1].end_us == 150.0
+
+
+def ledger(label: str, entries: tuple[Entry, ...]) -> Ledger:
+    total = sum(entry.us for entry in entries)
+    return Ledger(label, "traced time per step", total, None, None, entries, Scaling(total, None, 1.0, 0.0), None, None)
 
 
 def test_stacks_add_up_to_the_window(gpu_pair: Study) -> None:
@@ -70,7 +127,8 @@ def test_timeline_is_one_step_within_the_budget(gpu_pair: Study) -> None:
 @pytest.mark.parametrize("limit", [1, 7, 50, 1000])
 def test_lane_joins_the_closest_marks_first(limit: int) -> None:
     start = np.cumsum(np.random.default_rng(0).integers(20, 400, 200))
-    lane = _lane("x", start, start + 10, limit)
+    lane = _lane("x", (start, start + 10), limit, 2.0)
+    assert lane.time_us == 2.0
     assert len(lane.spans) <= limit
     assert lane.count == 200
     assert lane.spans[0][0] == start[0] / 1e3
@@ -121,3 +179,20 @@ def test_telemetry_knows_when_clocks_were_held_down(gpu_pair: Study, cpu_pair: S
     assert cpu is not None
     assert cpu.held is None
     assert [p.name for p in cpu.panels] == ["CPU", "Clock", "Resident"]
+
+
+def test_the_times_of_the_lanes_add_up_to_the_time_shown(gpu_pair: Study) -> None:
+    for run, a in enumerate(gpu_pair.analyses):
+        for marks in (6, 600):  # whatever is drawn
+            line = timeline(a, run, marks)
+            assert line is not None
+            assert sum(lane.time_us for lane in line.lanes) + line.other_us == pytest.approx(line.length_us)
+
+
+def test_parts_of_a_step_do_not_look_like_runs() -> None:
+    css = (Path(render.__file__).parent / "assets" / "style.css").read_text(encoding="utf-8")
+    runs = set(re.findall(r"--run-[01]:(#[0-9a-f]{6})", css))
+    assert len(runs) == 4
+    assert not runs & {value.lower() for value in PART_COLOURS.values()}
+    blue, orange = "#0173b2", "#de8f05"
+    assert not {blue, orange} & {value.lower() for value in PART_COLOURS.values()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import gzip
 import json
@@ -12,10 +13,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analyzer.analysis import analyze, study
-from analyzer.report.files import LAUNCH_COLUMNS
-from analyzer.report.render import summary, write_report
-from analyzer.schema.results import Study
+from analyzer.analysis import analyze, compare
+from analyzer.report import render
+from analyzer.report.files import LAUNCH_COLUMNS, MAX_UNMODELLED
+from analyzer.report.render import MAX_EMBEDDED_BYTES, summary, write_report
+from analyzer.schema.results import GAP_COLUMNS, Study
 from analyzer.tasks import REPORT_FILES
 from tests.conftest import ROOT
 from tests.report.conftest import make_study
@@ -97,12 +99,21 @@ def test_gap_adds_up(gpu_pair: Study) -> None:
     assert sum(part["delta_us"] for part in gap["parts"]) == pytest.approx(gap["total_us"])
     assert sum(part["delta_us"] for part in gap["parts"] if not part["explained"]) == pytest.approx(gap["unexplained_us"])
     assert gap["total_us"] == pytest.approx(gap["first_us"] - gap["second_us"])
-    assert {"kind", "term", "first_us", "second_us", "delta_us", "evidence", "explained"} == set(gap["parts"][0])
+    assert set(gap["parts"][0]) == set(GAP_COLUMNS)
+    open_parts = [part["delta_us"] for part in gap["parts"] if part["explained"] and not part["named"]]
+    assert sum(open_parts) == pytest.approx(gap["unnamed_us"])
+    effects = sum(role[f"{name}_us"] for role in gap["roles"] for name in ("work", "traffic", "rate", "other"))
+    assert effects == pytest.approx(gap["total_us"])
+    assert [run["untraced_us"] for run in gap["scaling"]] == [gap["first_us"], gap["second_us"]]
+    images = summary(gpu_pair)["runs"][0]["batch_size"]
+    assert gap["per"]["image"]["first_us"] == pytest.approx(gap["first_us"] / images)
+    for found in gap["per"].values():
+        assert sum(term["delta_us"] for term in found["terms"]) == pytest.approx(found["total_us"])
 
 
 def test_the_same_run_twice_keeps_two_names(gpu_single: Study, tmp_path: Path) -> None:
     (a,) = gpu_single.analyses
-    write_report(study((a, a)), tmp_path)
+    write_report(compare(a, a), tmp_path)
     assert pd.read_csv(tmp_path / "kernels.csv")["run"].nunique() == 2
 
 
@@ -113,11 +124,60 @@ def test_a_trace_without_kernels_gives_every_file(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(json.dumps(empty).encode()))
     out = tmp_path / "out"
     out.mkdir()
-    write_report(study((analyze(path),)), out)
+    write_report(compare(analyze(path)), out)
     assert {f.name for f in out.iterdir()} == REPORT_FILES
     assert len(pd.read_csv(out / "kernels.csv")) == 0
     assert len(pd.read_csv(out / "launches.csv.gz")) == 0
     assert "nothing to show" in (out / "index.html").read_text()
+
+
+def test_the_summary_lists_the_longest_without_a_model_and_sums_the_others(gpu_single: Study) -> None:
+    (a,) = gpu_single.analyses
+    count = MAX_UNMODELLED + 3
+    groups = pd.DataFrame(
+        {
+            "op": [f"own::{i}" for i in range(count)],
+            "kind": "other",
+            "why": "no formula",
+            "calls": 2,
+            "time_us": 1.5,
+            "share_pct": 0.25,
+        }
+    )
+
+    def listed(rows: int) -> list[dict[str, object]]:
+        rooflines = dataclasses.replace(a.rooflines, unmodelled=groups.head(rows))
+        study = dataclasses.replace(gpu_single, analyses=(dataclasses.replace(a, rooflines=rooflines),))
+        found: list[dict[str, object]] = summary(study)["runs"][0]["unmodelled"]
+        return found
+
+    found = listed(count)
+    assert [row["op"] for row in found] == [*(f"own::{i}" for i in range(MAX_UNMODELLED)), ""]
+    assert found[-1] == {"op": "", "kind": "", "why": "", "calls": 6, "time_us": 4.5, "share_pct": 0.75, "more": 3}
+    assert [len(listed(rows)) for rows in (0, MAX_UNMODELLED)] == [0, MAX_UNMODELLED]
+
+
+@pytest.mark.parametrize("size", [100, MAX_EMBEDDED_BYTES])
+def test_the_summary_of_a_page_is_encoded_once(gpu_single: Study, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Also where no page of them fits, however few its rows."""
+    encode, calls, drawn = render.json_block, [], []
+
+    def encoding(found: dict[str, object]) -> str:
+        calls.append(found)
+        return encode(found)
+
+    def drawing(_study: Study, _sections: object, data: str) -> str:
+        drawn.append(data)
+        return "x" * 2000
+
+    monkeypatch.setattr(render, "MAX_PAGE_BYTES", 1000)
+    monkeypatch.setattr(render, "json_block", encoding)
+    monkeypatch.setattr(render, "_render", drawing)
+    found = {"text": "x" * size}
+    render.page(gpu_single, found)
+    assert calls.count(found) == 1
+    left_out = [data for data in drawn if "left_out" in data]
+    assert len(left_out) == (1 if size == 100 else len(drawn))
 
 
 def test_nothing_private_leaves(tmp_path: Path) -> None:

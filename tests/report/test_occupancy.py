@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analyzer.analysis import analyze, study
+from analyzer.analysis import analyze, compare
 from analyzer.report.blocks import Figure, Notice, Prose, Section, Table
 from analyzer.report.marks.occupancy import GRID, MAX_MARKS, NAMED, UNKNOWN, limits, occupancy, tail_curve
 from analyzer.report.render import page
@@ -48,7 +48,7 @@ def public(name: str) -> Study:
     path = PUBLIC_TRACES / f"{name}.json.gz"
     if not path.is_file():
         pytest.skip("the public traces are not here")
-    return study((analyze(path),))
+    return compare(analyze(path))
 
 
 def test_sentence_equals_the_summary_and_the_table(gpu_pair: Study) -> None:

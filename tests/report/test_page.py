@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from analyzer import format as fmt
-from analyzer.analysis import analyze, study
+from analyzer.analysis import analyze, compare
 from analyzer.report.render import MAX_PAGE_BYTES, page, summary, write_report
-from analyzer.report.sections.method import MARK, approximations
+from analyzer.report.sections.method import MARK, PERFETTO, approximations
 from analyzer.schema.results import Study
 from tests.conftest import PUBLIC_TRACES, ROOT
 from tests.report.conftest import make_study
@@ -34,7 +34,8 @@ def check_page(html: str) -> None:
     assert len(html.encode()) < MAX_PAGE_BYTES
     assert len(found.ids) == len(set(found.ids)), sorted(i for i in found.ids if found.ids.count(i) > 1)
     assert not found.handlers
-    assert not [r for r in found.references if REMOTE.match(r)]
+    assert {r for r in found.references if REMOTE.match(r)} <= {PERFETTO}, "only a link to the trace viewer leads out"
+    assert f'href="{PERFETTO}"' in html or PERFETTO not in found.references
     targets = [r[1:] for r in found.references if r.startswith("#")]
     assert set(targets) <= set(found.ids)
     assert [attrs.get("src") for attrs, _ in found.scripts] == [None, None]
@@ -76,7 +77,7 @@ def test_gap_table_adds_up(reports: dict[str, Path], name: str) -> None:
     rows = read((reports[name] / "index.html").read_text()).tables["gap-table"][1:]
     parts, total = rows[:-1], rows[-1]
     assert len(parts) == len(gap["parts"])
-    for column, key in ((2, "first_us"), (3, "second_us"), (4, "delta_us")):
+    for column, key in ((3, "first_us"), (4, "second_us"), (5, "delta_us")):
         expected = gap["total_us" if key == "delta_us" else key] / 1e3
         assert total[column].value == pytest.approx(expected)
         assert sum(row[column].value or 0.0 for row in parts) == pytest.approx(expected)
@@ -85,7 +86,7 @@ def test_gap_table_adds_up(reports: dict[str, Path], name: str) -> None:
             number = row[column].text.removeprefix(fmt.APPROXIMATELY)
             assert number == (fmt.fixed_signed if key == "delta_us" else fmt.fixed)(part[key] / 1e3, 3)
             assert row[column].text.startswith(fmt.APPROXIMATELY) == (part["evidence"] == "modelled")
-            assert part["evidence"] in row[6].text
+            assert part["evidence"] in row[7].text
 
 
 def test_kernel_table_shows_the_rows_of_kernels_csv(reports: dict[str, Path], gpu_pair: Study) -> None:
@@ -104,7 +105,7 @@ def test_sections_follow_the_study(reports: dict[str, Path]) -> None:
     order = ["gap", "time", "busy", "roofline", "kernels", "steady", "method"]
     assert [i for i in pair.ids if i in order] == order
     assert [i for i in single.ids if i in order] == order[1:]
-    for table in ("passes-table", "environment-table", "limits-table", "glossary-kernels", "glossary-samples"):
+    for table in ("passes-table", "environment-table", "limits-table", "glossary", "glossary-samples"):
         assert table in pair.tables
     facts = [row[0].text for row in pair.tables["environment-table"][1:]]
     assert facts[0].startswith("≠")
@@ -113,7 +114,7 @@ def test_sections_follow_the_study(reports: dict[str, Path]) -> None:
 
 def test_six_runs_fit_on_a_page(gpu_pair: Study) -> None:
     a, b = gpu_pair.analyses
-    html = page(study((a, b, a, b, a, b)))
+    html = page(compare(a, b, a, b, a, b))
     check_page(html)
     assert 'id="gap"' not in html
     assert "fig10-3" in html
@@ -130,7 +131,7 @@ def test_every_admitted_approximation_is_listed(reports: dict[str, Path]) -> Non
 
 @pytest.mark.parametrize("path", TRACES, ids=[p.name.split(".")[0] for p in TRACES])
 def test_every_public_trace_gives_a_page(path: Path, tmp_path: Path) -> None:
-    found = study((analyze(path),))
+    found = compare(analyze(path))
     write_report(found, tmp_path)
     html = (tmp_path / "index.html").read_text()
     check_page(html)
@@ -139,7 +140,7 @@ def test_every_public_trace_gives_a_page(path: Path, tmp_path: Path) -> None:
 
 def test_two_public_traces_are_compared(public_traces: Path) -> None:
     names = ("tracelens_h100_vit_nsfw_infer.json.gz", "tracelens_mi300_vit_nsfw_infer.json.gz")
-    html = page(study(tuple(analyze(public_traces / name) for name in names)))
+    html = page(compare(*(analyze(public_traces / name) for name in names)))
     check_page(html)
     assert 'id="gap"' in html
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analyzer import format as fmt
-from analyzer.report.text import clean, kernel_label
+from analyzer.report.text import clean, kernel_label, without_homes
 from analyzer.schema.evidence import Evidence, Quantity
 
 
@@ -24,10 +26,44 @@ from analyzer.schema.evidence import Evidence, Quantity
         (r"C:\Users\eve\trace.json", "…/trace.json"),
         ("a/b and c / d", "a/b and c / d"),
         ("\ud800x", "x"),
+        (r"C:\Users\Alice Smith\p\run.json", "…/run.json"),
+        (r"C:\Users\O'Brien\One Drive - Firm\run.json now", "…/run.json now"),
+        ("C:/Users/Alice Smith/x.json", "…/x.json"),
+        ("/home/alice smith/x.yaml", "…/x.yaml"),
+        ("/home/alice", "…"),
+        ("in (/home/alice).", "in (…)."),
+        ("from /home/alice to /home/bob/x", "from … to …/x"),
+        ("/home/alice/t.json differs from traces/b.json", "…/t.json differs from traces/b.json"),
+        (r"\\host\share\alice\x", "…/x"),
+        (r"\\host\share", "…"),
+        ("~bob/x and void k<~Foo>()", "…/x and void k<~Foo>()"),
     ],
 )
 def test_clean(text: str, shown: str) -> None:
     assert clean(text) == shown
+
+
+_HOMES = ("/home/{}/", "/home2/{}/", "/nfs/home/{}/", "/Users/{}/", "C:\\Users\\{}\\", "c:/users/{}/", "\\\\host\\{}\\")
+
+
+@given(
+    st.sampled_from(_HOMES), st.lists(st.from_regex(r"secret[\w.-]{0,6}(?: secret[\w.-]{0,6})?", fullmatch=True), min_size=1, max_size=3),
+    st.lists(st.from_regex(r"secret[\w.-]{0,6}", fullmatch=True), max_size=4),
+)  # fmt: skip
+def test_no_folder_of_a_home_stays(home: str, users: list[str], folders: list[str]) -> None:
+    separator = "\\" if "\\" in home else "/"
+    paths = [home.format(user) + "".join(folder + separator for folder in folders) + "x.json" for user in users]
+    shown = without_homes(f"load '{paths[0]}', " + ", ".join(paths))
+    assert "secret" not in shown
+    assert shown.count("…/x.json") == len(paths) + 1
+
+
+@pytest.mark.parametrize(
+    "piece", ["/home/", "/home/a b c d e ", "\\\\a\\", "~a", "\\", "C:\\Users\\a b ", "/home/a'", "/home/x/a=", "~/"]
+)
+def test_home_folders_are_found_in_any_text(piece: str) -> None:
+    """Names of 100 kB: a search that tries all ways to read one would not come to an end."""
+    assert len(without_homes("/home/a " + piece * 100_000)) <= 8 + len(piece) * 100_000
 
 
 def test_clean_bounds_the_length() -> None:
@@ -79,3 +115,8 @@ def test_axis_and_counts() -> None:
     assert [fmt.decade(v) for v in (1e-5, 0.1, 1.0, 1e4)] == ["0.00001", "0.1", "1", "10\u202f000"]
     assert fmt.counted(1, "process", "processes") == "1 process"
     assert fmt.counted(2, "process", "processes") == "2 processes"
+
+
+@pytest.mark.parametrize("value", [0.05, -0.05])
+def test_a_trace_of_something_has_no_sign(value: float) -> None:
+    assert fmt.percent(value) == "under 0.1 %"

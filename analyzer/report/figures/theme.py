@@ -33,6 +33,16 @@ KIND_COLOURS: dict[str, str] = {
 }
 """One colour per kind, the same in both themes and in every report: seaborn's colour-blind palette, then muted ones."""
 
+PART_COLOURS: dict[str, str] = {
+    "kernel": "#5b4a9c",
+    "memcpy": _BASE[8],
+    "memset": _BASE[7],
+    "runtime": _BASE[4],
+    "dataloader": "#7a4a2b",
+    "host": "#8fcfae",
+}
+"""One colour per part of a step, none of them that of a first or second run; the last part is drawn like idle time."""
+
 RUNS = 6
 MARKERS = ("o", "^", "s", "D", "v", "P")
 INK = ("fg", "muted", "line", "panel", "warn", "idle", "accent")
@@ -45,7 +55,8 @@ def kind_name(kind: str) -> str:
 
 def _names() -> tuple[str, ...]:
     kinds = [f"{prefix}-{kind}" for kind in KINDS for prefix in ("kind", "on")]
-    return (*INK, *(f"run-{i}" for i in range(RUNS)), *kinds)
+    parts = [f"{prefix}-{part}" for part in PART_COLOURS for prefix in ("part", "on-part")]
+    return (*INK, *(f"run-{i}" for i in range(RUNS)), *kinds, *parts)
 
 
 # Colours that stand for a variable: matplotlib writes them as they are, and nothing else uses them.
@@ -64,18 +75,21 @@ def to_variables(svg: str) -> str:
 
 
 def variables() -> str:
-    """Return the CSS declarations of the colours of the kinds and of the text on them."""
+    """Return the CSS declarations of the colours of kinds and parts of steps, and of the text on them."""
     out = []
-    for kind, value in KIND_COLOURS.items():
+    parts = {f"part-{part}": value for part, value in PART_COLOURS.items()}
+    named = [(f"kind-{kind}", kind, value) for kind, value in KIND_COLOURS.items()]
+    for name, ink, value in [*named, *((part, part, value) for part, value in parts.items())]:
         red, green, blue = (int(value[i : i + 2], 16) / 255 for i in (1, 3, 5))
         luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
-        out.append(f"--kind-{kind}:{value};--on-{kind}:{'#111' if luminance > 0.18 else '#fff'};")
+        out.append(f"--{name}:{value};--on-{ink}:{'#111' if luminance > 0.18 else '#fff'};")
     return "".join(out)
 
 
 def chips() -> str:
     """Return the CSS rules that give the chip of each kind its colour."""
-    return "".join(f".k-{kind}{{background:var(--kind-{kind})}}" for kind in KIND_COLOURS)
+    kinds = (f".k-{kind}{{background:var(--kind-{kind})}}" for kind in KIND_COLOURS)
+    return "".join(kinds) + ".k-waiting{background:var(--idle)}"
 
 
 def settings(figure_id: str) -> Any:

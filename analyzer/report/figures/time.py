@@ -35,9 +35,7 @@ def stacked(stacks: tuple[Stack, ...], idle: str, title: str) -> str:
             axes.spines["left"].set_visible(False)
             axes.set_xlim(0, (100 if shares else widest) * 1.01)
         known = all(stack.steps for stack in stacks)
-        upper.set_title(
-            f"{'Whole time per step' if known else 'Whole traces, which do not all name steps'}: kinds, then {idle}"
-        )
+        upper.set_title(f"{what_is_stacked(stacks)}: kinds, then {idle}")
         upper.set_xlabel(f"{unit} per step" if known else unit)
         lower.set_title("Busy time alone")
         lower.set_xlabel("% of busy time")
@@ -50,6 +48,16 @@ def stacked(stacks: tuple[Stack, ...], idle: str, title: str) -> str:
     margins = _margins(height, [clean(s.label, 24) for s in stacks], above=0.42 + 0.2 * rows, between=0.68, panels=2)
     text = "Stacked bars of time by kind for each run; numbers in the table below"
     return draw("fig2", height, title, text, paint, margins)
+
+
+def what_is_stacked(stacks: tuple[Stack, ...]) -> str:
+    """Return what one bar of figure 2 is the time of."""
+    known = [bool(stack.steps) for stack in stacks]
+    if all(known):
+        return "Whole time per step"
+    if any(known):
+        return "Whole time per step, or of the whole trace where it does not divide into steps"
+    return "Whole trace" if len(stacks) == 1 else "Whole traces"
 
 
 def _margins(height: float, names: list[str], *, above: float, between: float, panels: int) -> Margins:
@@ -96,6 +104,7 @@ def timelines(lines: tuple[Timeline, ...], title: str) -> str:
     """Return figure 3: for each run the lanes of its representative step."""
     factor, unit = axis_unit(max(line.length_us for line in lines))
     rows = sum(len(line.lanes) for line in lines)
+    in_steps = all(line.step >= 0 for line in lines)
 
     def paint(figure: Figure) -> None:
         panels = figure.subplots(len(lines), 1, sharex=True, squeeze=False)[:, 0]
@@ -115,12 +124,13 @@ def timelines(lines: tuple[Timeline, ...], title: str) -> str:
             where = f"step {line.step + 1}" if line.step >= 0 else "traced window"
             axes.set_title(f"{clean(line.label, 50)}: {where}, {digits(line.length_us / factor)} {unit}")
         panels[-1].set_xlim(0, max(line.length_us for line in lines) / factor * 1.01)
-        panels[-1].set_xlabel(f"{unit} since the start of the step" if lines[0].step >= 0 else f"{unit} since the start")
+        panels[-1].set_xlabel(f"{unit} since the start{' of the step' if in_steps else ''}")
 
     height = 0.55 + 0.4 * len(lines) + 0.26 * rows
     names = [lane.name for line in lines for lane in line.lanes]
     margins = _margins(height, names, above=0.32, between=0.4, panels=len(lines))
-    text = "Timeline of one representative step for each run; numbers in the table below"
+    what = "one representative step" if in_steps else "the traced window"
+    text = f"Timeline of {what} for each run; numbers in the table below"
     return draw("fig3", height, title, text, paint, margins)
 
 

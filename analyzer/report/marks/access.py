@@ -17,13 +17,14 @@ NAMES = {
     "conv3x3": "3x3 convolution", "conv1x1": "1x1 convolution", "conv": "convolution", "depthwise": "depthwise convolution",
     "linear": "linear layer", "patch_embed": "patch embedding", "attention_fused": "fused attention",
     "attention_materialised": "attention, scores written", "scores": "product of activations",
+    "product_backward": "product (backward)",
 }  # fmt: skip
 """Patterns in words; the others are words already."""
 KINDS = {
     "conv3x3": "convolution", "conv1x1": "convolution", "conv": "convolution", "patch_embed": "convolution",
-    "depthwise": "depthwise", "linear": "matmul", "scores": "matmul", "attention_fused": "attention",
-    "attention_materialised": "attention", "norm": "normalisation", "softmax": "normalisation", "pointwise": "pointwise",
-    "pooling": "pooling", "layout": "layout",
+    "depthwise": "depthwise", "linear": "matmul", "scores": "matmul", "product_backward": "matmul",
+    "attention_fused": "attention", "attention_materialised": "attention", "norm": "normalisation",
+    "softmax": "normalisation", "pointwise": "pointwise", "pooling": "pooling", "layout": "layout",
 }  # fmt: skip
 """The kind whose colour a pattern has, so that the same work has the same colour all over the page."""
 SMALLEST, LARGEST = 64 * 1024, 2**30

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyzer.metrics.timing import gaps
+from analyzer.metrics.timing import gaps, union_ns
 from analyzer.schema.results import Analysis
 from analyzer.trace.spans import Int64
 
@@ -56,17 +56,24 @@ def stacks(analyses: tuple[Analysis, ...]) -> tuple[Stack, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One row of the timeline: (start, length) in microseconds since the step began. ``joined_us``: gaps drawn closed."""
+    """One row of the timeline: (start, length) in microseconds since the step began. ``joined_us``: gaps drawn closed.
+
+    ``time_us`` is the true time: a kernel or operator runs; a copy or fill runs and no kernel; nothing runs.
+    """
 
     name: str
     spans: tuple[tuple[float, float], ...]
     count: int
     joined_us: float
+    time_us: float
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """One step of one run. ``step`` is its number, -1 for the whole window."""
+    """One step of one run. ``step`` is its number, -1 for the whole window.
+
+    ``other_us`` is the time in which only work outside the selection ran.
+    """
 
     label: str
     run: int
@@ -76,6 +83,7 @@ class Timeline:
     launches: int
     gap_count: int
     mean_gap_us: float
+    other_us: float = 0.0
 
 
 def timeline(analysis: Analysis, run: int, max_marks: int) -> Timeline | None:
@@ -100,7 +108,12 @@ def timeline(analysis: Analysis, run: int, max_marks: int) -> Timeline | None:
         found.append(("copy and fill", start[copy], stop[copy]))
     found.append(("idle" if gpu else "between", idle_start, idle_stop))
     limits = _budget([len(s) for _, s, _ in found], max_marks)
-    lanes = tuple(_lane(name, s - begin, e - begin, n) for (name, s, e), n in zip(found, limits, strict=True))
+    computing, busy = union_ns(start[~copy], stop[~copy]), union_ns(start, stop)
+    idle = int((idle_stop - idle_start).sum())
+    times = [computing, busy - computing, idle] if gpu else [busy, idle]
+    lanes = tuple(
+        _lane(name, (s - begin, e - begin), n, time / 1e3) for (name, s, e), n, time in zip(found, limits, times, strict=True)
+    )
     lengths = (idle_stop - idle_start) / 1e3
     return Timeline(
         label=analysis.label,
@@ -111,17 +124,18 @@ def timeline(analysis: Analysis, run: int, max_marks: int) -> Timeline | None:
         launches=len(np.unique(row[~copy])),
         gap_count=len(lengths),
         mean_gap_us=float(lengths.mean()) if len(lengths) else 0.0,
+        other_us=max(end - begin - busy - idle, 0) / 1e3,
     )
 
 
 def _representative(analysis: Analysis) -> tuple[int, int, int]:
-    """Return (number, start, end) of the step of median length; the whole window where steps are not known.
+    """Return (number, start, end) of the step of median length; the whole window where the work does not lie in steps.
 
     A step lasts until the next one begins, since a GPU may still work on it when its host has gone on; the last one until
     the window ends.
     """
     window = analysis.window
-    if not analysis.steps:
+    if not analysis.steps or window.batches is None:
         return -1, window.start_ns, window.end_ns
     bounds = [*(start for _, start, _ in analysis.steps), window.end_ns]
     lengths = np.diff(np.array(bounds, dtype=np.int64))
@@ -138,10 +152,11 @@ def _budget(wanted: list[int], total: int) -> list[int]:
     return out
 
 
-def _lane(name: str, start: Int64, stop: Int64, limit: int) -> Lane:
+def _lane(name: str, spans_ns: tuple[Int64, Int64], limit: int, time_us: float) -> Lane:
     """Join neighbours until at most ``limit`` marks are left, those with the shortest gaps between them first."""
+    start, stop = spans_ns
     if not len(start):
-        return Lane(name, (), 0, 0.0)
+        return Lane(name, (), 0, 0.0, time_us)
     order = np.argsort(start, kind="stable")
     s, e = start[order], np.maximum.accumulate(stop[order])
     between = s[1:] - e[:-1]
@@ -149,4 +164,4 @@ def _lane(name: str, start: Int64, stop: Int64, limit: int) -> Lane:
     cut = np.flatnonzero(between > closed)
     first, last = np.concatenate(([0], cut + 1)), np.concatenate((cut, [len(s) - 1]))
     spans = tuple((float(s[i]) / 1e3, float(e[j] - s[i]) / 1e3) for i, j in zip(first, last, strict=True))
-    return Lane(name, spans, len(s), float(max(closed, 0)) / 1e3)
+    return Lane(name, spans, len(s), float(max(closed, 0)) / 1e3, time_us)

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from analyzer.report.blocks import Section
-from analyzer.report.sections import access, busy, gap, kernels, method, occupancy, roofline, steady, time
+from analyzer.report.origin import Origin
+from analyzer.report.sections import (
+    access,
+    busy,
+    findings,
+    gap,
+    host,
+    kernels,
+    memory,
+    method,
+    occupancy,
+    roofline,
+    steady,
+    time,
+)
 from analyzer.schema.results import Study
 
 SECTIONS: tuple[Callable[[Study], Section | None], ...] = (
@@ -13,15 +27,17 @@ SECTIONS: tuple[Callable[[Study], Section | None], ...] = (
     time.section,
     busy.section,
     roofline.section,
+    memory.section,
     access.of_study,
     occupancy.section,
     kernels.section,
+    host.section,
+    findings.section,
     steady.section,
-    method.section,
 )
 
 
-def build(study: Study) -> tuple[Section, ...]:
-    """Return the sections that this study has something to say in."""
-    found = (make(study) for make in SECTIONS)
-    return tuple(section for section in found if section is not None)
+def build(study: Study, origin: Origin | None = None) -> tuple[Section, ...]:
+    """Return the sections that this study has something to say in; the last one tells how all others came about."""
+    found = tuple(section for section in (make(study) for make in SECTIONS) if section is not None)
+    return (*found, method.section(study, found, origin or Origin()))

@@ -13,7 +13,6 @@ from analyzer.report.marks.access_map import panels
 from analyzer.report.sections.access_tables import (
     caches_table,
     curve_table,
-    glossary,
     kernel_table,
     left_out_table,
     locality_table,
@@ -36,8 +35,9 @@ GPU_WORDS = (
 )
 CPU_WORDS = (
     "An operator cuts its output into blocks, and a core computes one block from the inputs that it needs. How a CPU's library "
-    "cuts is not recorded, so the blocks are assumed; below they are called thread blocks, and the cache that all cores share "
-    "stands where a GPU has its L2. What is not there comes from main memory, here DRAM. "
+    "cuts is not recorded, so the blocks are assumed. Below, an operator stands where a GPU runs a kernel, its blocks are "
+    "called thread blocks, and the cache that all cores share stands where a GPU has its L2. What is not there comes from main "
+    "memory, here DRAM. "
 )
 PLAIN = (
     "Compulsory bytes are what has to cross DRAM in any case: each input read once, each output written once. Bytes "
@@ -47,13 +47,14 @@ PLAIN = (
 )
 CURVE_HOW = (
     "Each line falls as the cache grows: at 1x every byte is read from DRAM once, at 10x ten times. A circle marks the knee, "
-    "the smallest cache with at most a tenth more than the compulsory reads. Thin vertical lines are the L2 of each GPU, "
-    "named above; where a bar begins at half of it, the L2 has two halves that may each keep a copy, so the capacity that "
-    "counts lies along the bar. A GPU whose L2 lies right of a circle reads the bytes of that pattern about once."
+    "the smallest cache with at most a tenth more than the compulsory reads. Thin vertical lines are the L2 of each GPU (the "
+    "last cache of a CPU), named above; where a bar begins at half of it, the L2 has two halves that may each keep a copy, so "
+    "the capacity that counts lies along the bar. A device whose line lies right of a circle reads the bytes of that pattern "
+    "about once."
 )
 CURVE_CAPTION = (
     "Modelled for a fully associative LRU cache (it keeps what was used last, wherever it lies), one launch, empty at the "
-    "start. It is not the hit rate of any GPU."
+    "start. It is not the hit rate of any device."
 )
 MAP_HOW = (
     "Right is later; each band is one operand from its first address (bottom) to its last (top), not to scale with the others. "
@@ -100,8 +101,7 @@ def section(results: tuple[AccessResult, ...], gap: Gap | None = None) -> Sectio
         )
         if formulas:
             blocks.append(Listing("The formula with this run's shapes", formulas, code=True))
-    blocks += [Prose(clean(coverage(results))), kernel_table(results, facts)]
-    blocks.append(Folded("What the columns mean", glossary()))
+    blocks += [Prose(clean(coverage(results))), kernel_table(results)]
     missing = left_out_table(results)
     if missing:
         blocks.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from analyzer.format import count, digits, fixed, marked, size
+from analyzer.insight.locality import time_word
 from analyzer.report.blocks import Cell, Head, Row, Table, missing, number
 from analyzer.report.figures.sizes import intensity
 from analyzer.report.marks.access import KINDS, Growth, amplification, name, traffic_ratio
@@ -18,6 +19,7 @@ OPEN_ROWS = 15
 MAX_ROWS = 120
 MAX_LEFT_OUT = 40
 MIB = 1024**2
+CPU = "cpu"
 
 LOCALITY_HEADS = (
     Head("pattern"),
@@ -43,7 +45,7 @@ KERNEL_HEADS = (
     Head("module", "", False, None, "alike ones together; * stands for any number"),
     Head("model"),
     Head("pattern"),
-    Head("calls", "", True, None, "launches per batch"),
+    Head("calls", "", True, DERIVED, "launches per batch"),
     Head("time", "ms", True, MEASURED, "of all calls of a batch"),
     Head("work", "GFLOP", True, MODELLED, "of one launch; a multiply-add counts 2"),
     Head("compulsory", "MB", True, MODELLED, "each operand read or written once, one launch"),
@@ -54,14 +56,17 @@ KERNEL_HEADS = (
     Head("geometry", "", False, None, "how sure tiles and order are: exact, inferred from name and grid, or assumed"),
 )
 
+AT_CAPACITY = "reads from DRAM over compulsory reads with an ideal cache as large as the L2 of this device"
+THROUGH = "DRAM bytes over compulsory bytes through the modelled cache of this device, low to high"
+
 
 def curve_table(cases: tuple[PatternAccess, ...], devices: tuple[CacheFacts, ...]) -> Table:
     """Return the knee of each curve and DRAM reads over compulsory reads at the L2 capacity of each device."""
     heads = (
         Head("pattern"),
         Head("shapes"),
-        Head("knee", "MiB", True, MODELLED),
-        *(Head(clean(d.name, 30), f"x at {digits(d.capacity_bytes / MIB)} MiB", True, MODELLED) for d in devices),
+        Head("knee", "MiB", True, MODELLED, "the smallest cache with at most a tenth more than the compulsory reads"),
+        *(Head(clean(d.name, 30), f"x at {digits(d.capacity_bytes / MIB)} MiB", True, MODELLED, AT_CAPACITY) for d in devices),
     )
     rows = tuple(
         Row(
@@ -74,15 +79,19 @@ def curve_table(cases: tuple[PatternAccess, ...], devices: tuple[CacheFacts, ...
         )
         for p in cases
     )
-    note = "Reads of an ideal cache of that capacity over compulsory reads; what the GPU's own cache makes of it is below."
+    note = "Reads of an ideal cache of that capacity over compulsory reads; what the cache of each device makes of it is below."
     return Table("curve-table", "DRAM reads over compulsory reads by capacity", heads, rows, note)
 
 
 def map_table(panels: tuple[Panel, ...]) -> Table:
     """Return what the access maps show, a row per operand."""
     heads = (
-        Head("case"), Head("operand"), Head("size"), Head("touched by one block", "%", True, MODELLED),
-        Head("of it touched by the block before", "%", True, MODELLED), Head("blocks", "", True),
+        Head("case", meaning="the layer that the map shows"),
+        Head("operand", meaning="an input or the output of the layer"),
+        Head("size", meaning="bytes of the whole operand"),
+        Head("touched by one block", "%", True, MODELLED, "of the operand, mean over the thread blocks"),
+        Head("of it touched by the block before", "%", True, MODELLED, "of what a block touches, mean over the thread blocks"),
+        Head("blocks", "", True, MODELLED, "thread blocks of the case"),
     )  # fmt: skip
     rows = tuple(
         Row(
@@ -101,10 +110,14 @@ def map_table(panels: tuple[Panel, ...]) -> Table:
 def size_table(lines: tuple[Growth, ...]) -> Table:
     """Return the numbers of the figure over image sizes."""
     heads = (
-        Head("model"), Head("image", "px", True), Head("work", "GFLOP", True, MODELLED),
-        Head("compulsory", "MB", True, MODELLED), Head("DRAM, cache empty", "MB", True, MODELLED),
-        Head("DRAM, cache warm", "MB", True, MODELLED), Head("FLOP per DRAM byte", "", True, MODELLED),
-        Head("floor", "ms", True, MODELLED), Head("memory-bound share", "%", True, MODELLED),
+        Head("model"), Head("image", "px", meaning="sides of the image that is asked about"),
+        Head("work", "GFLOP", True, MODELLED, "of one image; a multiply-add counts 2"),
+        Head("compulsory", "MB", True, MODELLED, "each operand of each kernel read or written once, one image"),
+        Head("DRAM, cache empty", "MB", True, MODELLED, "low to high, one image; each kernel finds the cache empty"),
+        Head("DRAM, cache warm", "MB", True, MODELLED, "the same; each kernel finds what the one before it wrote, if it fits"),
+        Head("FLOP per DRAM byte", "", True, MODELLED, "work over the bytes with the cache empty"),
+        Head("floor", "ms", True, MODELLED, "sum over kernels of the longer of FLOP at the peak and bytes at the bandwidth"),
+        Head("memory-bound share", "%", True, MODELLED, "part of the floor in which the bytes take longer"),
     )  # fmt: skip
     rows = []
     for line in lines:
@@ -148,7 +161,7 @@ def locality_table(cases: tuple[PatternAccess, ...]) -> Table:
 
 def caches_table(cases: tuple[PatternAccess, ...], devices: tuple[CacheFacts, ...]) -> Table:
     """Return DRAM bytes over compulsory bytes per pattern and device, with the standing of each cache model."""
-    heads = (Head("pattern"), *(Head(clean(d.name, 30), "x", True, MODELLED) for d in devices))
+    heads = (Head("pattern"), *(Head(clean(d.name, 30), "x", True, MODELLED, THROUGH) for d in devices))
     rows = tuple(Row((_named(p), *(_band(traffic_ratio(p, d.key), 2) for d in devices))) for p in cases)
     standing = "; ".join(f"{clean(d.name, 40)} {clean(d.status, 20)} ({clean(d.source, 160)})" for d in devices)
     note = (
@@ -156,28 +169,48 @@ def caches_table(cases: tuple[PatternAccess, ...], devices: tuple[CacheFacts, ..
         "output counts, also what is written back later. Written scores count as compulsory in their row; below 1 they never "
         f"left the cache. Cache models: {standing}."
     )
-    if devices[0].key == "cpu":
+    if devices[0].key == CPU:
         note = f"The blocks are those assumed for this CPU; a GPU's library would cut and order them otherwise. {note}"
     return Table("traffic-table", "The same accesses through other caches", heads, rows, note)
 
 
-def kernel_table(results: tuple[AccessResult, ...], devices: tuple[CacheFacts, ...]) -> Table:
+def kernel_table(results: tuple[AccessResult, ...]) -> Table:
     """Return all distinct layers or kernels, that with most time first, without times that with most bytes."""
-    several, device = len(results) > 1, devices[0].key if devices else ""
+    several = len(results) > 1
     found = sorted(
-        ((result.model, p) for result in results for p in result.patterns if not p.hypothetical),
+        ((result, p) for result in results for p in result.patterns if not p.hypothetical),
         key=lambda item: (-item[1].time_us, -item[1].calls * item[1].compulsory_bytes),
     )
     timed = any(p.time_us > 0 for _, p in found)
     kept = [i for i, head in enumerate(KERNEL_HEADS) if (several or head.text != "model") and (timed or head.text != "time")]
     rows = []
-    for model, p in found[:MAX_ROWS]:
-        cells = _kernel_cells(p, model, device)
-        rows.append(Row(tuple(cells[i] for i in kept), run=clean(model, 60), kind=name(p.pattern)))
-    where = f"; DRAM on {clean(devices[0].name, 60)}" if devices else ""
-    caption = f"Every distinct layer or kernel with an access model, {count(len(rows))} of {count(len(found))}{where}"
-    note = "Bytes and work are of one launch. Open a name for shapes, tiles and the order in which blocks take them."
+    for result, p in found[:MAX_ROWS]:
+        cells = _kernel_cells(p, result.model, result.own.key if result.own else "")
+        rows.append(Row(tuple(cells[i] for i in kept), run=clean(result.model, 60), kind=name(p.pattern)))
+    where, why = _dram_of(results)
+    what = "operator" if any(_on_cpu(p) for _, p in found) else "kernel"
+    caption = f"Every distinct layer or {what} with an access model, {count(len(rows))} of {count(len(found))}{where}"
+    note = f"Bytes and work are of one launch. Open a name for shapes, tiles and the order in which blocks take them.{why}"
     return Table("access-kernel-table", caption, tuple(KERNEL_HEADS[i] for i in kept), tuple(rows), note, OPEN_ROWS)
+
+
+def _dram_of(results: tuple[AccessResult, ...]) -> tuple[str, str]:
+    """Return through which device's cache the DRAM bytes of the table go, and why runs have none; each may be empty."""
+    names = list(dict.fromkeys(clean(result.own.name, 60) for result in results if result.own))
+    without = list(dict.fromkeys(clean(result.model, 40) for result in results if not result.own))
+    where = f"; DRAM on {names[0]}" if len(names) == 1 else "; DRAM on the device of each run" if names else ""
+    why = (
+        f" DRAM is n/a for {', '.join(without)}: the cache of the device has no model. Other tables here give some of these "
+        "accesses on other devices, for comparison."
+        if without
+        else ""
+    )
+    return where, why
+
+
+def _on_cpu(p: PatternAccess) -> bool:
+    """Tell whether a row is an operator of a CPU run: only those are worked out for a CPU's cache."""
+    return CPU in p.traffic
 
 
 def _kernel_cells(p: PatternAccess, model: str, device: str) -> tuple[Cell, ...]:
@@ -205,7 +238,13 @@ def left_out_table(results: tuple[AccessResult, ...]) -> Table | None:
     found = sorted(((r.model, *entry) for r in results for entry in r.left_out), key=lambda entry: -entry[3])
     if not found:
         return None
-    heads = (Head("what"), *((Head("model"),) if several else ()), Head("why"), Head("of the kernel time", "%", True, MEASURED))
+    word = time_word(results[0])
+    heads = (
+        Head("what", meaning="the layer or kernel"),
+        *((Head("model"),) if several else ()),
+        Head("why"),
+        Head(f"of the {word}", "%", True, MEASURED, "its share of the sum of all durations of the run"),
+    )
     rows = tuple(
         Row(
             (Cell(kernel_label(what)), *((Cell(clean(model, 40)),) if several else ()), Cell(clean(why, 120)), number(share, 2))
@@ -216,7 +255,8 @@ def left_out_table(results: tuple[AccessResult, ...]) -> Table | None:
     note = "What is left out is in no figure, table or sentence above." + (
         f" {count(more)} smaller ones are not listed." if more else ""
     )
-    return Table("access-left-out-table", "Layers and kernels without an access model", heads, rows, note)
+    what = "operators" if word.startswith("operator") else "kernels"
+    return Table("access-left-out-table", f"Layers and {what} without an access model", heads, rows, note)
 
 
 def _named(p: PatternAccess) -> Cell:
@@ -233,22 +273,14 @@ def _standing(p: PatternAccess) -> str:
 def _detail(p: PatternAccess) -> tuple[tuple[str, str], ...]:
     """Return what stands folded behind the name of a case."""
     facts = (
-        ("module", p.module), ("kernel", p.kernel), ("shapes", p.shapes), ("type", p.dtype), ("tiles", p.tiles),
-        ("order", p.order), ("formula", p.formula),
+        ("module", p.module), ("operator" if _on_cpu(p) else "kernel", p.kernel), ("shapes", p.shapes), ("type", p.dtype),
+        ("tiles", p.tiles), ("order", p.order), ("formula", p.formula),
     )  # fmt: skip
     return tuple((title, clean(text, FULL_NAME_LIMIT)) for title, text in facts if text)
 
 
 def _kib(value: float) -> Cell:
     return number(value / 1024, 0 if not value < 10 * 1024 else 1, MODELLED)
-
-
-def glossary() -> tuple[Table, ...]:
-    """Return what the columns of the tables of this section mean."""
-    heads = (Head("column"), Head("unit"), Head("meaning"))
-    described = {head.text: head for head in (*LOCALITY_HEADS, *KERNEL_HEADS) if head.meaning}
-    rows = tuple(Row((Cell(h.text), Cell(h.unit or "–"), Cell(h.meaning))) for h in described.values())
-    return (Table("access-glossary", "Columns of the tables of access", heads, rows),)
 
 
 def _size(value: float) -> Cell:

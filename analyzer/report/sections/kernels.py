@@ -66,20 +66,20 @@ def section(study: Study, max_rows: int = MAX_ROWS) -> Section:
     occupancy = any(a.device.type == "cuda" for a in study.analyses)
     found = [(time, row) for a in study.analyses for time, row in _rows(a, several, occupancy, max_rows)]
     gpu = any(a.device.type == "cuda" for a in study.analyses)
-    heading = "Which kernels matter?" if gpu else "Which operators matter?"
+    heading, short = ("Which kernels matter?", "Kernels") if gpu else ("Which operators matter?", "Operators")
     total = sum(len(a.kernels) for a in study.analyses)
     if not found:
         text = (
             "The trace holds no kernels and no operators that do work, so there is no table; kernels.csv has its header alone."
         )
-        return Section("kernels", heading, "Kernels", (Notice(text),))
+        return Section("kernels", heading, short, (Notice(text),))
     found.sort(key=lambda item: -item[0])
     rows = tuple(row for _, row in found[:max_rows])
     heads = ((HEADS[0], RUN, *HEADS[1:]) if several else HEADS) + ((OCCUPANCY,) if occupancy else ())
     caption = f"{count(len(rows))} of {count(total)} rows, longest first; all of them are in kernels.csv"
     blocks: list[Block] = [Prose(_lead(a), MEASURED) for a in study.analyses if len(a.kernels)]
     blocks.append(Table("kernel-table", caption, heads, rows, open_rows=OPEN_ROWS, note=_note(gpu)))
-    return Section("kernels", heading, "Kernels", tuple(blocks))
+    return Section("kernels", heading, short, tuple(blocks))
 
 
 def _note(gpu: bool) -> str:
@@ -92,8 +92,8 @@ def _note(gpu: bool) -> str:
 
 def _lead(a: Analysis) -> str:
     top = a.kernels["share_pct"].head(5)
-    rows = f"{count(len(top))} of {count(len(a.kernels))} rows" if len(top) > 1 else "one row"
-    return f"{clean(a.label, 60)}: {rows} make up {percent(float(top.sum()))} of the {time_word(a)}."
+    rows = f"{count(len(top))} of {count(len(a.kernels))} rows make" if len(top) > 1 else "one row makes"
+    return f"{clean(a.label, 60)}: {rows} up {percent(float(top.sum()))} of the {time_word(a)}."
 
 
 def _rows(a: Analysis, several: bool, occupancy: bool, limit: int) -> list[tuple[float, Row]]:

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from analyzer.format import MISSING, digits, interval, marked, milliseconds, percent, quantity, scaled, size, times
 from analyzer.insight.verdict import clearly_different
 from analyzer.report.blocks import Reading, Tile
+from analyzer.report.marks.time import time_word
+from analyzer.report.memory_files import peak_memory
 from analyzer.report.text import clean
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis, Study
 
+UNSAID_PCT = 1.0
+"""Time without a work model that the work's tile does not mention."""
 MEASURED, DERIVED, MODELLED, UNAVAILABLE = Evidence.MEASURED, Evidence.DERIVED, Evidence.MODELLED, Evidence.UNAVAILABLE
 
 
@@ -127,7 +131,9 @@ def _work(a: Analysis) -> tuple[str, Evidence, str]:
     images = facts.settings.batch_size if facts and steps else 1
     unit = "per image" if facts and steps else "per step" if steps else "in the trace"
     text = scaled(a.totals.flop / (steps or 1) / images, "FLOP")
-    return marked(text, MODELLED), MODELLED, ", ".join(part for part in (unit, parameters) if part)
+    without = 100 - a.totals.modelled_pct
+    lacking = f"at least, without {percent(without)} of the {time_word(a)}" if without > UNSAID_PCT else ""
+    return marked(text, MODELLED), MODELLED, ", ".join(part for part in (unit, parameters, lacking) if part)
 
 
 def _idle(a: Analysis) -> tuple[str, Evidence, str]:
@@ -136,10 +142,9 @@ def _idle(a: Analysis) -> tuple[str, Evidence, str]:
 
 
 def _memory(a: Analysis) -> tuple[str, Evidence, str]:
-    memory = a.run.facts.memory if a.run.facts else None
-    if memory is None:
-        return MISSING, UNAVAILABLE, "a bare trace has none" if a.run.facts is None else "not recorded in this run"
-    return size(memory.peak_bytes), MEASURED, clean(memory.kind, 60)
+    figure = peak_memory(a)
+    text = MISSING if figure.value is None else size(figure.value)
+    return text, figure.evidence, clean(figure.source, 80)
 
 
 def _occupancy(a: Analysis) -> tuple[str, Evidence, str]:

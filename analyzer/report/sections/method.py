@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 
 from analyzer.format import count, digits, quantity
-from analyzer.report.blocks import Block, Cell, Folded, Head, Listing, Notice, Row, Section, Table, badge, number
+from analyzer.report.blocks import Block, Cell, Folded, Head, Link, Links, Listing, Notice, Row, Section, Table, badge, number
 from analyzer.report.facts import environment
-from analyzer.report.sections import rates
-from analyzer.report.sections.kernels import HEADS, OCCUPANCY
+from analyzer.report.origin import Origin, command_line, report_command, trace_href
+from analyzer.report.sections.glossary import glossary
 from analyzer.report.text import clean
+from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis, Study
 from analyzer.schema.run import Ceiling
 from analyzer.schema.tables import LAUNCHES, SAMPLES, TIMINGS
 
 MARK = "Approximation:"
+PERFETTO = "https://ui.perfetto.dev"
+MEASURED = Evidence.MEASURED
+LIMIT = Head("limit", meaning="what the device cannot exceed: a rate of arithmetic or the throughput of a memory")
+FIGURE = Head("figure", "", True, None, "the limit with its unit; the word beside it says whether it was measured here")
 
 FORMULAS = (
     ("latency", "median of the untraced, synchronised iterations; 95 % interval by bootstrap, processes resampled first"),
@@ -40,10 +46,20 @@ FORMULAS = (
         "above the datasheet's peak at the highest clock, above what DRAM and a full L2 deliver or the multiprocessors take "
         "in, or kernels of one stream at the same time: a card, and no figure",
     ),
-    ("above the floor", "time minus floor, for kernels that have one"),
     (
-        "gap",
-        "sum over kinds of the differences of floor and of time above it, plus idle, what has no model and what tracing added",
+        "ledger",
+        "time of a launch = floor of its work + vector units in place of matrix units + bytes moved more than once + start and "
+        "end if short + partial waves + slow clocks + the rest above the floor; copies, and what has no floor or model, whole",
+    ),
+    ("gap", "the difference of two ledgers, part by part: kernels, waiting, and untraced minus traced time"),
+    (
+        "partial waves",
+        "time × (1 − B / ⌈B⌉) with B blocks per multiprocessor, up to time × (1 − waves / ⌈waves⌉), at most what is above the "
+        "floor",
+    ),
+    (
+        "by role (LMDI)",
+        "L(T1, T2) × ln(f1 / f2) for each factor f of time = work × traffic × rate, with L(x, y) = (x − y) / ln(x / y)",
     ),
     ("FLOP", "from operator shapes; a multiply-add counts 2"),
     (
@@ -66,16 +82,21 @@ FORMULAS = (
 )
 
 
-def section(study: Study) -> Section:
-    """Return the passes, the environment, the formulas, the approximations, the limits, the glossary and the command."""
+def section(study: Study, others: tuple[Section, ...] = (), origin: Origin | None = None) -> Section:
+    """Return the passes, the environment, the limits, the formulas, the approximations, the commands, the traces, the glossary.
+
+    ``others`` are the sections whose columns the glossary explains besides those of this one.
+    """
+    origin = origin or Origin()
     blocks: list[Block] = [*_passes(study), _environment(study), *_limits(study)]
     blocks += [
         Listing("Formulas", FORMULAS),
         Listing("Approximations", approximations() or (("", "none"),)),
-        _reproduce(study),
-        Folded("Glossary of the tables", _glossary()),
+        _reproduce(study, origin),
+        _traces(study, origin),
     ]
-    return Section("method", "How was this measured?", "Method", tuple(blocks))
+    own = Section("method", "How was this measured?", "Method", tuple(blocks))
+    return replace(own, blocks=(*own.blocks, Folded("Glossary of the tables", (glossary((*others, own)), *_columns()))))
 
 
 def _passes(study: Study) -> list[Block]:
@@ -108,10 +129,10 @@ def _passes(study: Study) -> list[Block]:
     if rows:
         heads = (
             Head("run"),
-            Head("pass"),
-            Head("start", "s", True),
-            Head("length", "s", True),
-            Head("steps", "", True),
+            Head("pass", meaning="a part of the recording that serves one purpose"),
+            Head("start", "s", True, MEASURED, "from the start of the first pass of the run"),
+            Head("length", "s", True, MEASURED, "from the start of the pass to its end, with what it prepares"),
+            Head("steps", "", True, MEASURED, "iterations of the model in the pass"),
             Head("note"),
         )
         note = "Latency, trace and operands come from separate passes; no duration comes from a pass that records operands."
@@ -125,7 +146,11 @@ def _environment(study: Study) -> Table:
         Row((Cell(f"≠ {name}" if differs else name), *(Cell(clean(value, 160)) for value in values)), marked=differs)
         for name, values, differs in facts
     )
-    heads = (Head("fact"), *(Head(clean(a.label, 60)) for a in study.analyses))
+    told = "what the run or its trace tells; – where it tells nothing"
+    heads = (
+        Head("fact", meaning="a property of the device, of the model, of the settings or of the software"),
+        *(Head(clean(a.label, 60), meaning=told) for a in study.analyses),
+    )
     several = len(study.analyses) > 1
     caption = "Environment; rows that differ come first, marked ≠" if several else "Environment"
     return Table("environment-table", caption, heads, rows)
@@ -148,19 +173,22 @@ def _limits(study: Study) -> list[Block]:
                     )
                 )
             )
-    heads: tuple[Head, ...] = (Head("run"), Head("limit"), Head("figure", "", True), Head("evidence"), Head("source"))
+    heads: tuple[Head, ...] = (Head("run"), LIMIT, FIGURE, Head("evidence"), Head("source"))
     note = "Floors use measured limits where the run has them, else the datasheet's; the two are never mixed in one figure."
-    blocks.append(Table("limits-table", "Limits of the device", heads, tuple(rows), note=note))
+    blocks.append(Table("limits-table", "Limits of the device", heads, tuple(rows), note=note, fixed_order=True))
     measured = [(a, c) for a in study.analyses if a.run.facts for c in a.run.facts.ceilings]
     if measured:
         heads = (
             Head("run"),
-            Head("measured"),
-            Head("ceiling"),
-            Head("type"),
-            *(Head(n, "", True) for n in ("median", "10 %", "90 %", "n")),
+            Head("measured", meaning="when the ceiling was measured (UTC); later runs on the same device take it over"),
+            Head("ceiling", meaning="what was driven to its limit: a copy through memory, or a product of two large matrices"),
+            Head("type", meaning="element type of the numbers"),
+            Head("median", "", True, MEASURED, "middle one of the repeated timings; floors use it"),
+            Head("10 %", "", True, MEASURED, "a tenth of the repeated timings reach less"),
+            Head("90 %", "", True, MEASURED, "a tenth of the repeated timings reach more"),
+            Head("n", "", True, MEASURED, "how many timings"),
             Head("unit"),
-            Head("size"),
+            Head("size", meaning="how much was copied, or the sides of the matrices"),
         )
         found = tuple(_ceiling(a, c) for a, c in measured)
         blocks.append(Table("ceilings-table", "Ceilings measured on the device of these runs", heads, found))
@@ -212,31 +240,40 @@ def admitted(file: Traversable) -> list[str]:
     return out
 
 
-def _reproduce(study: Study) -> Listing:
+def _traces(study: Study, origin: Origin) -> Links:
+    """Return where the trace files are and how to look at single events of them."""
+    lines = []
+    for a in study.analyses:
+        href = trace_href(a.run, origin)
+        remark = "" if href else "The page holds no path to it."
+        lines.append(Link(clean(a.label, 60), clean(a.run.trace_name, 160), href, remark))
+    how = (
+        "draws every single event of a trace. Open it and drag the trace file onto its page; it is read in the browser. "
+        "This report fetches nothing from there."
+    )
+    return Links("Trace files", (*lines, Link("to look into them", "ui.perfetto.dev", PERFETTO, how)))
+
+
+def _reproduce(study: Study, origin: Origin) -> Listing:
     items = []
     for a in study.analyses:
         facts = a.run.facts
         if facts is None:
-            items.append((clean(a.label, 60), f"analyzer task=report runs={clean(a.run.trace_name, 160)}"))
+            items.append((clean(a.label, 60), report_command((a.run,), origin)))
         elif facts.command:
-            items.append((clean(a.label, 60), clean(" ".join(facts.command), 600)))
+            items.append((clean(a.label, 60), command_line(facts.command)))
         else:
             items.append((clean(a.label, 60), "the run was not recorded by the command line"))
+    whole = report_command(tuple(a.run for a in study.analyses), origin)
+    if whole not in [text for _, text in items]:
+        items.append(("this report", whole))
     return Listing("How to reproduce", tuple(items), code=True)
 
 
-def _glossary() -> tuple[Table, ...]:
+def _columns() -> tuple[Table, ...]:
+    """Return what the columns of the files mean that every stage passes on."""
     heads = (Head("column"), Head("unit"), Head("evidence"), Head("meaning"))
     tables = []
-    for name, caption, columns in (
-        ("kernels", "The kernel table", (*HEADS, OCCUPANCY)),
-        ("rates", "The tables by operator and by module", rates.HEADS),
-    ):
-        shown = tuple(
-            Row((Cell(h.text), Cell(h.unit or "–"), badge(h.evidence) if h.evidence else Cell("–"), Cell(h.meaning)))
-            for h in columns
-        )
-        tables.append(Table(f"glossary-{name}", caption, heads, shown))
     for table in (TIMINGS, SAMPLES, LAUNCHES):
         rows = tuple(Row((Cell(c.name), Cell(c.unit or "–"), badge(c.evidence), Cell(c.meaning))) for c in table.columns)
         tables.append(Table(f"glossary-{table.name}", f"Table {table.name}", heads, rows))

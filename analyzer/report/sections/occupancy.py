@@ -59,6 +59,19 @@ KERNEL_NOTE = (
     "percent, and 0 for every kernel above 48 KiB of shared memory."
 )
 
+SHARE = Head("share of time", "%", True, MEASURED, "of the kernel time of its run")
+LAUNCHES = Head("launches", "", True, MEASURED, "launches in the window")
+WAVES = Head("waves", "", True, DERIVED, "blocks of the grid over the blocks that all multiprocessors hold at a time")
+THEORETICAL = Head(
+    "theoretical", "%", True, DERIVED, "occupancy that registers, shared memory and block size allow: resident over most warps"
+)
+ALLOWED = Head("launch-limited", "%", True, DERIVED, "the same, where the grid has too few blocks to fill the multiprocessors")
+KINETO = Head("Kineto's", "%", True, MEASURED, "occupancy as the profiler wrote it into the trace; rounded, 0 above 48 KiB")
+TAIL = Head("tail efficiency", "%", True, DERIVED, "waves over waves rounded up: how full the last wave is, spread over all")
+LIMITED_BY = Head(
+    "limited by", "", False, DERIVED, "what allows no more warps: registers, shared memory, threads, blocks, grid"
+)
+
 
 def section(study: Study) -> Section | None:
     """Return what the launches of each run on a GPU allow; None where every run is on a CPU."""
@@ -141,18 +154,18 @@ def _caption(data: Occupancy, labels: tuple[str, ...]) -> str:
 
 def _marks_table(data: Occupancy, labels: tuple[str, ...]) -> Table:
     heads = (
-        Head("#", "", True),
+        Head("#", meaning="number of the mark in the figure"),
         Head("run"),
         Head("operator"),
         Head("kernel"),
-        Head("launches", "", True, MEASURED),
-        Head("share of time", "%", True, MEASURED),
-        Head("waves", "", True, DERIVED),
-        Head("theoretical", "%", True, DERIVED),
-        Head("launch-limited", "%", True, DERIVED),
-        Head("Kineto's", "%", True, MEASURED),
-        Head("tail efficiency", "%", True, DERIVED),
-        Head("limited by", "", False, DERIVED),
+        LAUNCHES,
+        SHARE,
+        WAVES,
+        THEORETICAL,
+        ALLOWED,
+        KINETO,
+        TAIL,
+        LIMITED_BY,
     )
     rows = tuple(Row(_mark_cells(place, mark, labels[mark.run])) for place, mark in enumerate(data.marks, 1))
     return Table("occupancy-marks-table", "The marks: single kernels, then joined ones, each largest share first", heads, rows)
@@ -192,11 +205,11 @@ def _limit_table(data: Occupancy, labels: tuple[str, ...]) -> Table:
         rows.append(Row((*run, *_part_cells(summary.whole)), marked=True, run=labels[summary.run]))
     heads: tuple[Head, ...] = (
         Head("limited by"),
-        Head("share of time", "%", True, MEASURED),
-        Head("sets the theoretical", "%", True, DERIVED),
-        Head("theoretical", "%", True, DERIVED),
-        Head("launch-limited", "%", True, DERIVED),
-        Head("tail efficiency", "%", True, DERIVED),
+        SHARE,
+        Head("sets the theoretical", "%", True, DERIVED, "share of the time that it would limit if grids were larger"),
+        THEORETICAL,
+        ALLOWED,
+        TAIL,
     )
     heads = (Head("run"), *heads) if several else heads
     return Table("occupancy-limit-table", "What limits occupancy, by share of the kernel time", heads, tuple(rows), LIMIT_NOTE)
@@ -230,17 +243,17 @@ def _kernel_table(study: Study, data: Occupancy) -> Table:
     total = sum(len(a.kernels) for a in shown)
     heads = (
         Head("operator · kernel"),
-        Head("share of time", "%", True, MEASURED),
-        Head("threads", "", True, MEASURED),
-        Head("registers", "", True, MEASURED),
-        Head("shared", "KiB", True, MEASURED),
-        Head("resident blocks", "", True, DERIVED),
-        Head("theoretical", "%", True, DERIVED),
-        Head("launch-limited", "%", True, DERIVED),
-        Head("Kineto's", "%", True, MEASURED),
-        Head("limited by", "", False, DERIVED),
-        Head("waves", "", True, DERIVED),
-        Head("tail efficiency", "%", True, DERIVED),
+        SHARE,
+        Head("threads", "", True, MEASURED, "threads of a block"),
+        Head("registers", "", True, MEASURED, "registers of a thread"),
+        Head("shared", "KiB", True, MEASURED, "shared memory of a block"),
+        Head("resident blocks", "", True, DERIVED, "blocks that fit on a multiprocessor at a time"),
+        THEORETICAL,
+        ALLOWED,
+        KINETO,
+        LIMITED_BY,
+        WAVES,
+        TAIL,
     )
     most = f", at most {MAX_ROWS // len(shown)} of each run" if len(shown) > 1 else ""
     caption = f"Launch shape and occupancy; {count(len(found))} of {count(total)} rows, largest share first{most}"

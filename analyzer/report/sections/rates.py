@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analyzer.format import count, percent
+from analyzer.metrics.arithmetic import WINOGRAD_SAVING
 from analyzer.report.blocks import Alert, Block, Cell, Folded, Head, Row, Table, missing, number
 from analyzer.report.marks.time import time_word
 from analyzer.report.text import clean, kernel_label, operator_label
@@ -47,7 +49,8 @@ def model_table(study: Study) -> Table | None:
         rows += _rows(a, a.rooflines.model, lambda _, label=label: label)
     if not any(a.totals.flop for a in study.analyses):
         return None
-    note = "All kernels of a run together. Rates are of the time that has a work model."
+    what = "kernels" if any(a.device.type == "cuda" for a in study.analyses) else "operators"
+    note = f"All {what} of a run together. Rates are of the time that has a work model. {saving_note(study)}".rstrip()
     return Table("model-roofline-table", "Each run as a whole", (Head("run"), *HEADS), tuple(rows), note=note)
 
 
@@ -89,7 +92,23 @@ def _table(study: Study, which: str, head: str, name: Any, table_id: str, captio
     rows.sort(key=lambda row: -float(row.cells[2 if several else 1].value or 0))
     shown = f"{caption}; {count(len(rows))} of {count(total)} rows, all of them in {which}.csv"
     heads = (Head(head), *((Head("run"),) if several else ()), *HEADS)
-    return Table(table_id, shown, heads, tuple(rows), open_rows=OPEN_ROWS)
+    return Table(table_id, shown, heads, tuple(rows), note=saving_note(study), open_rows=OPEN_ROWS)
+
+
+def saving_note(study: Study) -> str:
+    """Return why "of its peak" is less than the rate over the peak where Winograd or FFT kernels ran, empty elsewhere."""
+    saving = [(a, a.kernels["saving"].to_numpy(float)) for a in study.analyses if len(a.kernels)]
+    winograd = any(((found > 1) & np.isfinite(found)).any() for _, found in saving)
+    fft = any(np.isinf(found).any() for _, found in saving)
+    said = []
+    if winograd:
+        said.append(
+            f"Winograd kernels need fewer multiplications than the rate counts: their share of the peak is of the FLOP over "
+            f"{count(WINOGRAD_SAVING)}, the most that they save, so it is less than the rate over the peak."
+        )
+    if fft:
+        said.append("An FFT convolution has no share of the peak: how many multiplications it saves is not known.")
+    return " ".join(said)
 
 
 def _rows(a: Analysis, frame: pd.DataFrame, name: Any) -> list[Row]:
@@ -121,8 +140,8 @@ def unmodelled(study: Study) -> Folded | None:
     if not rows:
         return None
     heads = (
-        Head("operator"), Head("run"), Head("kind"), Head("kernels", "", True, MEASURED),
-        Head("of its time", "%", True, MEASURED), Head("why"),
+        Head("operator"), Head("run"), Head("kind"), Head("kernels", "", True, MEASURED, "launches without a work model"),
+        Head("of its time", "%", True, MEASURED, "their share of the kernel time of the run"), Head("why"),
     )  # fmt: skip
     note = "Shapes are recorded with record_shapes=True. What has no model is in no rate, floor or sum of FLOP."
     table = Table("unmodelled-table", "Time without a work model, by operator", heads, tuple(rows), note=note)
@@ -146,7 +165,7 @@ def _unmodelled_rows(a: Analysis) -> list[Row]:
         out.append(Row(cells))
     if len(groups) > MAX_REASONS:
         rest = groups.iloc[MAX_REASONS:]
-        text = Cell(f"{len(rest)} more, all of them in summary.json")
+        text = Cell(f"{len(rest)} more; the longest of them are in summary.json")
         calls = Cell(count(int(rest["calls"].sum())), float(rest["calls"].sum()))
         out.append(Row((text, run, Cell(""), calls, number(float(rest["share_pct"].sum()), 2), Cell(""))))
     return out

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from analyzer.format import count, counted, percent
+from analyzer.metrics.attribution import MODELLED
 from analyzer.report.blocks import Block, Cell, Figure, Head, Notice, Prose, Row, Section, Table, missing, number
 from analyzer.report.figures.roofline import roofline as draw_roofline
 from analyzer.report.marks.roofline import NAMED, Roofline, roofline
@@ -23,6 +26,16 @@ WORDS = {
     "cache": "by a cache (memory could not have been so fast)", "latency": "by latency", "neither": "by neither",
 }  # fmt: skip
 
+UNSAID_PCT = 0.1
+"""Less time without a floor than this is not mentioned."""
+NO_MODEL = "has no work model"
+HELPER = "helps another operator, which has the work: a bias copy, a cast, a change of layout"
+VIEW = "belongs to an operator that only changes how a tensor is seen"
+NO_LIMIT = "has work, but no known peak for it"
+CHOSEN = "moves as many elements as a mask or an index chooses, and the trace does not tell how many"
+NO_BYTES = "has an operator without FLOP and bytes"
+REASONS = (NO_MODEL, HELPER, VIEW, NO_LIMIT, CHOSEN, NO_BYTES)
+
 
 def section(study: Study) -> Section:
     """Return the roofline with what limits the kernels of each run in words."""
@@ -30,20 +43,22 @@ def section(study: Study) -> Section:
     labels = tuple(clean(a.label, 60) for a in study.analyses)
     blocks: list[Block] = [Prose(text, Evidence.MODELLED) for a in study.analyses if (text := _bounds(a))]
     blocks += alerts(study)
+    gpu = any(a.device.type == "cuda" for a in study.analyses)
+    heading = "What limits each kernel?" if gpu else "What limits each operator?"
     after = [block for make in (model_table, operator_table, module_table, unmodelled) if (block := make(study))]
     if not data.marks:
         blocks.append(
             Notice(
-                "No roofline: no kernel of this trace has known FLOP and bytes. They need operator shapes; record with "
-                "record_shapes=True, or with analyzer, which does."
+                f"No roofline: no {'kernel' if gpu else 'operator'} of this trace has known FLOP and bytes. They need operator "
+                "shapes; record with record_shapes=True, or with analyzer, which does."
             )
         )
-        return Section("roofline", "What limits each kernel?", "Limits", (*blocks, *after))
+        return Section("roofline", heading, "Limits", (*blocks, *after))
     if data.reasons:
         blocks.append(Notice(f"Without ceilings for {'; '.join(clean(reason) for reason in data.reasons)}."))
     title = "Achieved rate against arithmetic intensity"
     figure = Figure("fig4", title, HOW, draw_roofline(data, labels, title), _table(data, labels), _caption(data, labels))
-    return Section("roofline", "What limits each kernel?", "Limits", (*blocks, figure, *after))
+    return Section("roofline", heading, "Limits", (*blocks, figure, *after))
 
 
 def _bounds(a: Analysis) -> str:
@@ -55,13 +70,28 @@ def _bounds(a: Analysis) -> str:
     shares = known.groupby("bound")["time_us"].sum() / total * 100
     named = [f"{percent(float(shares[name]))} {text}" for name, text in WORDS.items() if name in shares]
     named[0] = named[0].replace(" by", f" of the {time_word(a)} is limited by", 1)
-    rest = 100 - float(shares.sum())
-    tail = f"; {percent(rest)} has no floor" if rest >= 0.1 else ""
+    tail = _no_floor(a, total)
+    latency = (
+        " Below that a GPU kernel which is short, or leaves multiprocessors without a block, is limited by latency."
+        if a.device.type == "cuda"
+        else ""
+    )
     return (
         f"{clean(a.label, 60)}: {', '.join(named)}{tail}. The higher floor names the limit, if it is at least a "
-        "third of the time. Below that a GPU kernel which is short, or leaves multiprocessors without a block, is limited by "
-        "latency."
+        f"third of the time.{latency}"
     )
+
+
+def _no_floor(a: Analysis, total: float) -> str:
+    """Return the share of the kernel time without a floor, in parts by reason; empty where it is next to nothing."""
+    rows = a.kernels[a.kernels["bound"] == ""]
+    basis, chosen = rows["basis"], rows["bytes_high"] > rows["bytes_compulsory"]
+    lacking = [~basis.isin(MODELLED), basis.eq("helper"), basis.eq("view"), rows["floor_us"].isna(), chosen]
+    reason = np.select(lacking, REASONS[:-1], NO_BYTES)
+    shares = 100 * rows["time_us"].groupby(reason).sum() / total
+    said = [f"{percent(float(shares[name]))} {name}" for name in REASONS if name in shares]
+    rest = float(shares.sum())
+    return f"; {percent(rest)} has no floor ({'; '.join(said)})" if rest >= UNSAID_PCT else ""
 
 
 def _caption(data: Roofline, labels: tuple[str, ...]) -> str:
@@ -102,14 +132,14 @@ def _table(data: Roofline, labels: tuple[str, ...]) -> Table:
         )
         rows.append(Row(cells))
     heads = (
-        Head("#", "", True),
+        Head("#", meaning="number of the mark in the figure"),
         Head("run"),
         Head("operator or kernel"),
         Head("kind"),
         Head("input shapes"),
-        Head("calls", "", True),
-        Head("share of time", "%", True, Evidence.MEASURED),
-        Head("FLOP per byte", "", True, Evidence.MODELLED),
-        Head("achieved", "GFLOP/s", True, Evidence.MODELLED),
+        Head("calls", "", True, Evidence.MEASURED, "launches in the window"),
+        Head("share of time", "%", True, Evidence.MEASURED, "of the kernel time of its run"),
+        Head("FLOP per byte", "", True, Evidence.MODELLED, "FLOP over compulsory bytes: arithmetic intensity"),
+        Head("achieved", "GFLOP/s", True, Evidence.MODELLED, "FLOP over the measured time"),
     )
     return Table("roofline-table", "The marks of the roofline, largest share of time first", heads, tuple(rows))

@@ -14,6 +14,21 @@ from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis, Study
 
 COLUMNS = 2
+QUANTILES = (
+    ("fastest", "shortest untraced iteration"),
+    ("5 %", "a twentieth of the untraced iterations take no longer"),
+    ("25 %", "a quarter of the untraced iterations take no longer"),
+    ("median", "half of the untraced iterations take no longer"),
+    ("75 %", "three quarters of the untraced iterations take no longer"),
+    ("95 %", "a twentieth of the untraced iterations take longer"),
+    ("slowest", "longest untraced iteration"),
+)
+RANGES = (
+    ("lowest", "lowest sample of the whole recording"),
+    ("median", "median of the samples"),
+    ("highest", "highest sample of the whole recording"),
+    ("cap", "limit that the driver reports; – where there is none"),
+)
 
 
 def section(study: Study) -> Section:
@@ -62,8 +77,11 @@ def _iterations_table(runs: tuple[Iterations, ...]) -> Table:
         quantiles = [float(q) for q in np.quantile(run.latency_ms, (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0))]
         rows.append(Row((Cell(clean(run.label, 60)), Cell(count(len(run.latency_ms)), float(len(run.latency_ms))),
                          *(number(value, 3) for value in quantiles))))  # fmt: skip
-    names = ("fastest", "5 %", "25 %", "median", "75 %", "95 %", "slowest")
-    heads = (Head("run"), Head("n", "", True), *(Head(name, "ms", True) for name in names))
+    heads = (
+        Head("run"),
+        Head("n", "", True, Evidence.MEASURED, "untraced iterations of all processes"),
+        *(Head(name, "ms", True, Evidence.MEASURED, meaning) for name, meaning in QUANTILES),
+    )
     return Table("steady-table", "Quantiles of the untraced iterations", heads, tuple(rows))
 
 
@@ -108,5 +126,10 @@ def _telemetry_table(runs: tuple[Telemetry, ...], name: str) -> Table:
                     number(panel.cap, 1) if panel.cap is not None else Cell("–"),
                 )
                 rows.append(Row(cells))
-    heads = (Head("run"), Head("quantity"), Head("unit"), *(Head(n, "", True) for n in ("lowest", "median", "highest", "cap")))
+    heads = (
+        Head("run"),
+        Head("quantity", meaning="what was sampled, and of which part"),
+        Head("unit"),
+        *(Head(name, "", True, Evidence.MEASURED, meaning) for name, meaning in RANGES),
+    )
     return Table(f"{name}-table", "Ranges of the samples", heads, tuple(rows))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 from analyzer.format import milliseconds, percent
-from analyzer.report.blocks import Block, Cell, Figure, Head, Notice, Prose, Row, Section, Table, number
+from analyzer.insight.causes import CAUSES, MEANINGS
+from analyzer.report.blocks import Block, Cell, Figure, Head, Listing, Notice, Prose, Row, Section, Table, number
 from analyzer.report.figures.time import stacked
 from analyzer.report.marks.time import IDLE, Stack, idle_word, stacks
+from analyzer.report.sections.ledger_tables import run_table
 from analyzer.report.text import clean
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis, Study
@@ -16,6 +18,8 @@ HOW = (
     "Longer is slower. Kinds keep one order and one colour in every report; segments below 6 % carry no label. The lower bars "
     "leave idle time out, so that runs with much idle time can be compared."
 )
+
+TIME_MEANING = "time of the kinds in this run; a moment in which k kernels (CPU: operators) run gives each of them 1/k"
 
 
 def section(study: Study) -> Section:
@@ -35,6 +39,11 @@ def section(study: Study) -> Section:
         title = "Time by kind"
         blocks += [Prose(_lead(stack)) for stack in filled]
         blocks.append(Figure("fig2", title, HOW, stacked(tuple(filled), idle, title), _table(study.analyses, found, idle)))
+    if filled and study.gap is None:
+        blocks.append(run_table(study.ledgers))
+        present = {entry.term for ledger in study.ledgers for entry in ledger.entries}
+        meant = tuple((CAUSES[term], MEANINGS[term]) for term in CAUSES if term in present)
+        blocks.append(Listing("What the causes mean", meant, folded=True))
     return Section("time", "Where does the time go?", "Time", tuple(blocks))
 
 
@@ -66,13 +75,14 @@ def _table(analyses: tuple[Analysis, ...], found: tuple[Stack, ...], idle: str) 
     for stack in found:
         total += [number(stack.total_us / 1e3, 3), number(100.0 if stack.busy_us else math.nan, 1)]
     rows.append(Row(tuple(total), total=True))
+    what = "kernels" if any(a.device.type == "cuda" for a in analyses) else "operators"
     heads = [Head("kind")]
     for stack in found:
         label = clean(stack.label, 30)
         heads += [
-            Head(label, "ms per step" if stack.steps else "ms in the trace", True, Evidence.MEASURED),
-            Head("of busy time", "%", True),
+            Head(label, "ms per step" if stack.steps else "ms in the trace", True, Evidence.MEASURED, TIME_MEANING),
+            Head("of busy time", "%", True, Evidence.DERIVED, "of the time in which something ran; idle time has no share"),
         ]
     return Table(
-        "time-table", "Time by kind; a moment in which two kernels run counts half for each", tuple(heads), tuple(rows)
+        "time-table", f"Time by kind; a moment in which two {what} run counts half for each", tuple(heads), tuple(rows)
     )

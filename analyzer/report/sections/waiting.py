@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import pandas as pd
 
 from analyzer.format import count, fixed, percent
@@ -18,33 +20,35 @@ LINK_NAMES = {
     "none": "not at all: its launch is not in the trace",
 }
 
+IDLE_HEADS = (
+    ("idle", "no kernel, copy or fill runs on the GPU"),
+    ("waits for its host", "idle, while the host has not yet called the launch that ends the gap"),
+    ("waits for data", "idle, while the host waits for its data loader"),
+    ("host in a synchronising call", "idle, while the host stands in a call that waits for the GPU"),
+    ("launch on its way", "idle, after the host has called the launch that ends the gap"),
+    ("launch not traced", "idle before a kernel whose launch is not in the trace"),
+    ("copies alone", "a copy or fill runs and no kernel; not part of the idle time"),
+)
+
 
 def idle_table(study: Study) -> Table | None:
     """Return the idle time of each run on a GPU in parts that add up to it; None without a GPU."""
     rows = tuple(_idle_row(a, idle) for a in study.analyses if (idle := a.totals.idle) is not None)
     if not rows:
         return None
-    heads = (
-        "idle",
-        "waits for its host",
-        "host in a synchronising call",
-        "launch on its way",
-        "launch not traced",
-        "copies alone",
-    )
     return Table(
         "idle-table",
         "What the GPU waits for while nothing runs on it",
-        (Head("run"), *(Head(text, "ms", True, Evidence.DERIVED) for text in heads)),
+        (Head("run"), *(Head(text, "ms", True, Evidence.DERIVED, meaning) for text, meaning in IDLE_HEADS)),
         rows,
         note="Per step where all work lies in steps, else in the whole window; in brackets the share of the traced time. "
-        "The four columns behind idle add up to it. Copies alone are no idle time: a copy or fill runs then, and no kernel.",
+        "The five columns behind idle add up to it. Copies alone are no idle time: a copy or fill runs then, and no kernel.",
     )
 
 
 def _idle_row(a: Analysis, idle: Idle) -> Row:
     steps, wall = a.window.batches or 1, a.totals.wall_us
-    times = (a.totals.idle_us, idle.host_us, idle.sync_us, idle.launch_us, idle.unknown_us, a.totals.copy_only_us)
+    times = (a.totals.idle_us, *astuple(idle), a.totals.copy_only_us)
     cells = [
         Cell(f"{fixed(time / steps / 1e3, 3)} ({percent(100 * time / wall if wall else 0.0)})", time, Evidence.DERIVED)
         for time in times
@@ -59,9 +63,9 @@ def link_table(study: Study) -> Table | None:
         return None
     heads = (
         Head("run"),
-        Head("kernels are attributed"),
-        Head("kernels", "", True, Evidence.DERIVED),
-        Head("of the kernel time", "%", True, Evidence.DERIVED),
+        Head("kernels are attributed", meaning="how the operator that launched a kernel was found"),
+        Head("kernels", "", True, Evidence.DERIVED, "launches in the window whose operator was found in this way"),
+        Head("of the kernel time", "%", True, Evidence.DERIVED, "their share of the sum of all durations"),
     )
     return Table(
         "link-table",
