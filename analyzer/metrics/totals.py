@@ -71,11 +71,10 @@ def add_exclusive(launches: pd.DataFrame, linked: Linked) -> pd.DataFrame:
 def sum_kinds(launches: pd.DataFrame) -> pd.DataFrame:
     """Return one row per kind with any time, in the fixed order of KINDS.
 
-    Columns: ``kind, time_us`` (exclusive), ``calls, flop, bytes_compulsory, floor_us, modelled_us, no_model_us,
-    no_floor_us``; sums over the window. ``modelled_us`` is the time of launches that have a floor.
+    Columns: ``kind, time_us`` (exclusive), ``calls, flop, bytes_compulsory, floor_us, modelled_us``; sums over the window.
+    ``modelled_us`` is the time of launches that have a floor.
     """
-    modelled = launches["basis"].isin(MODELLED)
-    floored = modelled & launches["floor_us"].notna()
+    floored = launches["basis"].isin(MODELLED) & launches["floor_us"].notna()
     time = launches["exclusive_us"]
     frame = pd.DataFrame(
         {
@@ -86,8 +85,6 @@ def sum_kinds(launches: pd.DataFrame) -> pd.DataFrame:
             "bytes_compulsory": launches["bytes_compulsory"].where(counted(launches)),
             "floor_us": launches["floor_us"].where(floored, 0.0),
             "modelled_us": time.where(floored, 0.0),
-            "no_floor_us": time.where(modelled & ~floored, 0.0),
-            "no_model_us": time.where(~modelled, 0.0),
         }
     )
     summed = frame.groupby("kind", sort=False).sum(numeric_only=True).reset_index()

@@ -34,7 +34,7 @@ def analysis(label: str, kinds: dict[str, tuple[float, float, float, float]], id
     rows = [
         {
             "kind": kind, "time_us": floor + above + bare + none, "calls": 1, "flop": 0.0, "bytes_compulsory": 0.0,
-            "floor_us": floor, "modelled_us": floor + above, "no_floor_us": bare, "no_model_us": none,
+            "floor_us": floor, "modelled_us": floor + above,
         }
         for kind, (floor, above, bare, none) in kinds.items()
     ]  # fmt: skip
@@ -46,8 +46,6 @@ def analysis(label: str, kinds: dict[str, tuple[float, float, float, float]], id
         "bytes_compulsory",
         "floor_us",
         "modelled_us",
-        "no_floor_us",
-        "no_model_us",
     ]
     table = pd.DataFrame(rows, columns=columns)
     busy = float(table["time_us"].sum())

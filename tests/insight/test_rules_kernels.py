@@ -348,7 +348,8 @@ def test_a_name_of_the_trace_is_cut_and_stays_in_its_quotes() -> None:
 @given(st.text(max_size=200), st.text(max_size=60))
 def test_sizes_from_any_text(op: str, shapes: str) -> None:
     for name in (op, "aten::mm", "aten::linear", "aten::addmm"):
-        product_sizes(name, shapes)
+        found = product_sizes(name, shapes)
+        assert found is None or (len(found) == 3 and all(isinstance(size, int) and size >= 0 for size in found))
 
 
 def test_public_traces(public_traces: Path) -> None:

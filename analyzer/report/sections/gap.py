@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from analyzer.format import fixed, milliseconds, percent, signed
-from analyzer.insight.causes import CAUSES, MEANINGS
+from analyzer.insight.causes import CAUSES
 from analyzer.insight.ledger import UNTRACED
-from analyzer.report.blocks import Block, Figure, Folded, Listing, Notice, Prose, Section
+from analyzer.report.blocks import Block, Figure, Folded, Notice, Prose, Section
 from analyzer.report.figures.gap import is_zoomed, waterfall
 from analyzer.report.marks.gap import Step, causes, steps
-from analyzer.report.sections.ledger_tables import cause_table, kind_table, normalised_tables, parts_table, per, role_table
+from analyzer.report.sections.ledger_tables import (
+    cause_listing,
+    cause_table,
+    kind_table,
+    normalised_tables,
+    parts_table,
+    per,
+    role_table,
+)
 from analyzer.report.text import clean
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.ledger import Ledger
@@ -37,9 +45,7 @@ def section(study: Study) -> Section | None:
         return None
     blocks: list[Block] = [Prose(_lead(gap), Evidence.MODELLED)]
     blocks += [_by_kind(gap), _by_cause(gap), *_lacking(gap), _reconciled(gap)]
-    blocks.append(
-        Listing("What the causes mean", tuple((CAUSES[term], MEANINGS[term]) for term in _terms(gap)), folded=True),
-    )
+    blocks.append(cause_listing({part.term for part in gap.parts}))
     blocks.append(Folded("Every part: kind by cause", (parts_table(gap),)))
     blocks += _other_question(gap)
     blocks.append(Folded("The same per image and per GFLOP", normalised_tables(gap)))
@@ -120,11 +126,6 @@ def _scaled(ledger: Ledger) -> str:
         f"{label}: {milliseconds(scaling.traced_us)} traced, {milliseconds(ledger.total_us)} untraced; time without a kernel "
         f"times {fixed(scaling.waiting, 2)}, and {signed(scaling.rest_us)} unexplained."
     )
-
-
-def _terms(gap: Gap) -> list[str]:
-    present = {part.term for part in gap.parts}
-    return [term for term in CAUSES if term in present]
 
 
 def _other_question(gap: Gap) -> list[Block]:

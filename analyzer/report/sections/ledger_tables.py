@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from analyzer.format import percent
-from analyzer.insight.causes import CAUSES
+from analyzer.insight.causes import CAUSES, MEANINGS
 from analyzer.insight.gap import normalised
 from analyzer.insight.ledger import ALONE, PER_STEP, TRACING, UNTRACED, WAITING
-from analyzer.report.blocks import Cell, Head, Row, Table, badge, difference, missing, number
+from analyzer.report.blocks import Cell, Head, Listing, Row, Table, badge, difference, missing, number
 from analyzer.report.marks.gap import SORTS, Step, causes, kind_label, sort_of
 from analyzer.report.text import clean
 from analyzer.schema.evidence import Evidence, combine
@@ -124,6 +124,11 @@ def cause_table(gap: Gap) -> Table:
         Head("evidence"),
     )
     return Table("cause-table", f"The gap by cause, {per(gap)}; the differences add up to it", heads, tuple(rows), note=BANDS)
+
+
+def cause_listing(terms: set[str]) -> Listing:
+    """Return what each of ``terms`` means."""
+    return Listing("What the causes mean", tuple((CAUSES[t], MEANINGS[t]) for t in TERMS if t in terms), folded=True)
 
 
 def run_table(ledgers: Sequence[Ledger]) -> Table:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 
 from analyzer.format import milliseconds, percent
-from analyzer.insight.causes import CAUSES, MEANINGS
-from analyzer.report.blocks import Block, Cell, Figure, Head, Listing, Notice, Prose, Row, Section, Table, number
+from analyzer.report.blocks import Block, Cell, Figure, Head, Notice, Prose, Row, Section, Table, number
 from analyzer.report.figures.time import stacked
 from analyzer.report.marks.time import IDLE, Stack, idle_word, stacks
-from analyzer.report.sections.ledger_tables import run_table
+from analyzer.report.sections.ledger_tables import cause_listing, run_table
 from analyzer.report.text import clean
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis, Study
@@ -41,9 +40,7 @@ def section(study: Study) -> Section:
         blocks.append(Figure("fig2", title, HOW, stacked(tuple(filled), idle, title), _table(study.analyses, found, idle)))
     if filled and study.gap is None:
         blocks.append(run_table(study.ledgers))
-        present = {entry.term for ledger in study.ledgers for entry in ledger.entries}
-        meant = tuple((CAUSES[term], MEANINGS[term]) for term in CAUSES if term in present)
-        blocks.append(Listing("What the causes mean", meant, folded=True))
+        blocks.append(cause_listing({entry.term for ledger in study.ledgers for entry in ledger.entries}))
     return Section("time", "Where does the time go?", "Time", tuple(blocks))
 
 
