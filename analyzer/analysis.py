@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from analyzer.access.launches import add_access, input_of, passes_of
 from analyzer.access.result import Subject
 from analyzer.access.subject import subject_of
 from analyzer.hardware.sheet import GpuSheet
+from analyzer.insight.digest import digest
 from analyzer.insight.gap import explain
 from analyzer.insight.ledger import own_ledger
 from analyzer.insight.rules import find_all
@@ -30,6 +32,7 @@ from analyzer.metrics.occupancy import add_occupancy
 from analyzer.metrics.roofline import rooflines
 from analyzer.metrics.timing import latency, ratio
 from analyzer.metrics.totals import add_exclusive, choose_window, sum_kinds, sum_totals
+from analyzer.schema.digest import Digest
 from analyzer.schema.operators import OpCall
 from analyzer.schema.results import Analysis, Impossible, Study, Window
 from analyzer.schema.run import Run
@@ -101,7 +104,22 @@ def analyze(
         access=access,
         host=host_view(trace, linked, launches, window),
         memory=memory_profiles(trace, linked, window),
+        trace_versions=trace.versions,
     )
+
+
+def digests(
+    sources: Iterable[str | Path],
+    selection: Selection = Selection(),  # noqa: B008 - frozen
+    sheet: GpuSheet | None = None,
+) -> Iterator[Digest]:
+    """Yield the digest of each run directory or trace in turn: only one analysis is in memory at a time.
+
+    Raises:
+        TraceError: a run is not there, or is no trace.
+    """
+    for source in sources:
+        yield digest(analyze(source, selection, sheet=sheet), sheet)
 
 
 def _describe(
@@ -188,7 +206,7 @@ def _operator_calls(run: Run, trace: Trace, steps: tuple[Stretch, ...]) -> tuple
     calls = _described_calls(trace.ops)
     if run.ops is None:
         missing = ("ops.json.gz is missing, so bytes come from the shapes of inputs, without strides and outputs",)
-        return calls, missing if run.facts else ()
+        return calls, missing if run.facts and run.facts.settings.compile == "off" else ()
     exact = match_exact(trace.ops, read_calls(run.ops), steps)
     missed = sum(1 for _, start, end in steps if not _any_exact(trace, exact, start, end))
     warnings = (

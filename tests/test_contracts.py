@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from analyzer.cli import _config_dir, read_settings
+from analyzer.cli.failures import config_dir
+from analyzer.cli.reading import read_settings
 from analyzer.metrics.kernels import COLUMNS
 from analyzer.schema import tables
 from analyzer.schema.run import RunFacts
@@ -88,7 +89,7 @@ def test_commands_of_the_readme_parse(command: str) -> None:
         overrides = [re.sub(r"=([^,\[]+),.*", r"=\1", word) for word in overrides]
     if "--help" in words or "-sc" in words:
         return
-    with initialize_config_dir(version_base="1.3", config_dir=_config_dir()):
+    with initialize_config_dir(version_base="1.3", config_dir=config_dir()):
         config = compose("config", overrides=overrides)
     names = {k: next((o.split("=")[1] for o in overrides if o.startswith(f"{k}=")), "") for k in ("vit", "cnn")}
     assert read_settings(config, names).task
@@ -119,7 +120,7 @@ def test_the_wheel_carries_everything_and_works_elsewhere(tmp_path: Path) -> Non
         assert name in names
     code = (
         f"import sys; sys.path.insert(0, {str(installed)!r}); sys.argv=['analyzer','--cfg','job'];"
-        "from analyzer.cli import main, _config_dir; assert 'site' in _config_dir(); main()"
+        "from analyzer.cli import main; from analyzer.cli.failures import config_dir; assert 'site' in config_dir(); main()"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from analyzer.format import digits, percent, quantity
+from analyzer.insight.telemetry import held_down, timed_samples
 from analyzer.metrics.arithmetic import MATRIX_KINDS
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis, Caveat
@@ -15,14 +16,6 @@ HOST_PACE_PCT = 50.0
 """A GPU that is idle for more than this share of the time does what its host has time for."""
 UNCLASSIFIED_PCT = 5.0
 BEATEN = 1.10
-HELD_DOWN = {
-    0x4: "power cap",
-    0x8: "hardware slowdown",
-    0x20: "thermal",
-    0x40: "thermal (hardware)",
-    0x80: "power brake",
-}
-"""NVML clock event reasons that hold the clocks down, by their bit."""
 
 
 def find_caveats(a: Analysis) -> tuple[Caveat, ...]:
@@ -118,18 +111,9 @@ def _choices(a: Analysis) -> list[Caveat]:
 
 def _clocks(a: Analysis) -> list[Caveat]:
     found = []
-    spans = [(p.start_unix_ns, p.end_unix_ns) for p in (a.run.facts.passes if a.run.facts else ()) if p.name == "untraced"]
-    reasons = [
-        int(row.clock_event_reasons)
-        for row in records(a.samples, "time_ns", "clock_event_reasons")
-        if row.clock_event_reasons == row.clock_event_reasons and any(s <= row.time_ns <= e for s, e in spans)
-    ]
-    if reasons:
-        for bit, name in HELD_DOWN.items():
-            share = 100 * sum(1 for reason in reasons if reason & bit) / len(reasons)
-            if share > 0:
-                text = f"{a.label}: clocks held down ({name}) in {percent(share)} of the samples of the timed pass"
-                found.append(Caveat("warning", text, "steady"))
+    for name, share in held_down(timed_samples(a)).items():
+        text = f"{a.label}: clocks held down ({name}) in {percent(share)} of the samples of the timed pass"
+        found.append(Caveat("warning", text, "steady"))
     limit, default = a.device.power_limit_w, a.device.power_default_w
     if limit and default and limit < 0.99 * default:
         text = f"{a.label}: the power cap is at {percent(100 * limit / default)} of the card's default"

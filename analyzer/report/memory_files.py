@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from analyzer.format import count
+from analyzer.insight import peak
 from analyzer.report.text import clean
 from analyzer.schema.evidence import Evidence, Quantity
 from analyzer.schema.profile import MemoryProfile
 from analyzer.schema.results import Analysis
 
 TOP = 10
-NO_EVENTS = "the trace has no memory events"
-NO_TOTALS = "the trace has changes of memory alone, no totals"
 
 
 def peak_memory(a: Analysis) -> Quantity:
-    """Return the peak memory of a run in bytes; its source says what was counted, or why it is not known.
-
-    That of the untraced pass, else the most that the allocator of one device had handed out in the trace, where the trace
-    has such totals.
-    """
-    recorded = a.run.facts.memory if a.run.facts else None
-    if recorded is not None:
-        return Quantity(recorded.peak_bytes, "bytes", Evidence.MEASURED, source=clean(recorded.kind))
-    mine = [p for p in a.memory if (p.device == "CPU") == (a.device.type == "cpu")]
-    totals = [p for p in mine if p.is_absolute]
-    if not totals:
-        return Quantity.missing("bytes", NO_TOTALS if mine else NO_EVENTS)
-    most = max(totals, key=lambda p: p.peak_bytes)
-    where = f" of {clean(most.device)}, the most of {count(len(totals))}" if len(totals) > 1 else ""
-    return Quantity(most.peak_bytes, "bytes", Evidence.MEASURED, source=f"handed out by the allocator{where}, traced")
+    """Return the peak memory of a run in bytes, with a source that a page may show."""
+    found = peak.peak_memory(a)
+    return replace(found, source=clean(found.source))
 
 
 def memory_summary(a: Analysis) -> list[dict[str, Any]]:

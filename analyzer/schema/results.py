@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from analyzer.schema.access import AccessResult
@@ -132,6 +132,7 @@ class Analysis:
     stretches (start_ns, end_ns, row of ``launches``) in which launches really run: on a CPU an operator pauses for those
     inside it. ``steps``: (name, start_ns, end_ns) of the profiler's steps, or of what was selected; then ``foreign`` holds
     (start_ns, end_ns) of what ran outside. ``memory``: one profile per device that the trace has memory events of.
+    ``trace_versions``: of CUDA or HIP, as the header of the trace names them.
     """
 
     run: Run
@@ -159,6 +160,7 @@ class Analysis:
     host: HostView | None = None
     memory: tuple[MemoryProfile, ...] = ()
     missing_terms: tuple[str, ...] = ()
+    trace_versions: dict[str, str] = field(default_factory=dict)
 
 
 GAP_COLUMNS = (

@@ -7,7 +7,7 @@ paths in call stacks ``frames.trim`` keeps what names a source file.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ from analyzer.trace.flows import fill_correlations
 from analyzer.trace.reading import Ahead, read_again, read_contents
 from analyzer.trace.source import MAX_EXPANSION, TRACE_HINT, read_blocks
 
+_CUDA = {"cuda": "runtime", "cuda_driver": "driver"}
+_MOST_CUDA, _MOST_HIP = 10**6, 10**9
+"""Numbers from here on are no versions."""
 _EMPTY = {"int": np.int64, "float": np.float64}
 
 
@@ -55,8 +58,9 @@ class Trace:
     (SPANS): nn.Module frames of the Python stack; ``stack_frames`` (SPANS): its functions, paths trimmed.
     ``counter_ranges``: what CUPTI counted per kernel, a column per metric; its durations are no kernel times.
     ``memory_events`` (MEMORY_EVENTS): what was allocated and freed, where recorded. ``processes`` gives the process of each
-    ``thread``. ``rank`` and ``world_size`` are None where the trace does not tell. ``warnings`` says what of the file was
-    damaged, lost or mended; ``impossible`` names the first kernel with a duration that none can have, and says how many
+    ``thread``. ``versions`` are those of CUDA or HIP that the header names, called as in ``run.json``; ``cuda_driver`` is what
+    the driver supports. ``rank`` and ``world_size`` are None where the trace does not tell. ``warnings`` says what of the file
+    was damaged, lost or mended; ``impossible`` names the first kernel with a duration that none can have, and says how many
     have one.
     """
 
@@ -72,6 +76,7 @@ class Trace:
     counter_ranges: pd.DataFrame
     memory_events: pd.DataFrame
     processes: tuple[int | str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
     rank: int | None = None
     world_size: int | None = None
     event_count: int = 0
@@ -122,6 +127,7 @@ def read_trace(path: str | Path, *, max_expansion: float = MAX_EXPANSION, ahead:
         counter_ranges=ranges,
         memory_events=_table(columns, "memory", MEMORY_EVENTS),
         processes=tuple(columns.processes()),
+        versions=_versions(values),
         rank=distributed.rank,
         world_size=distributed.world_size,
         event_count=columns.events,
@@ -173,22 +179,50 @@ def _decode(raw: bytes | None, wanted: Any) -> Any:
     return None
 
 
+def _versions(values: dict[str, bytes]) -> dict[str, str]:
+    """Return the versions in the header: CUDA writes 12040 for 12.4, HIP 60443483 for 6.4.43483; 0 stands for none."""
+    cuda = {name: _decode(values.get(f"cuda_{part}_version"), int) or 0 for name, part in _CUDA.items()}
+    hip = _decode(values.get("hip_runtime_version"), int) or 0
+    found = {name: f"{code // 1000}.{code % 1000 // 10}" for name, code in cuda.items() if 0 < code < _MOST_CUDA}
+    return found | ({"hip": f"{hip // 10**7}.{hip // 10**5 % 100}.{hip % 10**5}"} if 0 < hip < _MOST_HIP else {})
+
+
 def _device(values: dict[str, bytes], events: pd.DataFrame) -> tuple[DeviceFacts, tuple[str, ...]]:
     """Return the facts of the device with the most kernels, and a warning where others of another model ran some too."""
-    known = [*_properties(values.get("deviceProperties")), *_properties(values.get("computeProperties"))]
+    known = _listed(values)
     if events.empty:
         return DeviceFacts(type="cpu", name="CPU"), ()
     index = int(events["device"].mode().iloc[0])
     facts = next((d for d in known if d.id == index), known[0] if known else None)
-    amd = any(values.get(key, b"null") not in (b"null", b"0") for key in ("hip_runtime_version", "roctracer_version"))
+    amd = _is_amd(values)
     if facts is None:
         return DeviceFacts(type="cuda", name="GPU (not named in the trace)", vendor=AMD if amd else NVIDIA, index=index), ()
     names = {d.id: d.name_ for d in known}
     ran = sorted({names[i] for i in events["device"].unique().tolist() if names.get(i)} - {facts.name_})
     others = (f"kernels ran on {', '.join(ran)} as well; every limit is that of {facts.name_}, which ran most",) if ran else ()
+    return _facts(facts, index, amd=amd), others
+
+
+def listed_devices(values: dict[str, bytes]) -> dict[int, DeviceFacts]:
+    """Return the facts of each named GPU that the header lists, by id, whether it ran anything or not.
+
+    ``values``: the raw JSON of ``deviceProperties``, ``computeProperties``, ``hip_runtime_version`` and ``roctracer_version``.
+    """
+    return {device.id: _facts(device, device.id, amd=_is_amd(values)) for device in _listed(values) if device.name_}
+
+
+def _listed(values: dict[str, bytes]) -> list[_DeviceArgs]:
+    return [*_properties(values.get("deviceProperties")), *_properties(values.get("computeProperties"))]
+
+
+def _is_amd(values: dict[str, bytes]) -> bool:
+    return any(values.get(key, b"null") not in (b"null", b"0") for key in ("hip_runtime_version", "roctracer_version"))
+
+
+def _facts(facts: _DeviceArgs, index: int, *, amd: bool) -> DeviceFacts:
     major = facts.computeMajor if facts.computeMajor is not None else facts.major
     minor = facts.computeMinor if facts.computeMinor is not None else facts.minor
-    found = DeviceFacts(
+    return DeviceFacts(
         type="cuda",
         name=facts.name_,
         vendor=AMD if amd or AMD in facts.name_ else NVIDIA,
@@ -197,7 +231,6 @@ def _device(values: dict[str, bytes], events: pd.DataFrame) -> tuple[DeviceFacts
         sm_count=facts.numSms or facts.multiProcessorCount,
         memory_bytes=facts.totalGlobalMem,
     )
-    return found, others
 
 
 def _properties(raw: bytes | None) -> list[_DeviceArgs]:

@@ -21,7 +21,7 @@ from analyzer.trace.worker import Worker, WorkerError, answering, python, receiv
 _WANTED = frozenset(
     (
         "deviceProperties", "computeProperties", "baseTimeNanoseconds", "hip_runtime_version", "roctracer_version",
-        "distributedInfo",
+        "distributedInfo", "cuda_runtime_version", "cuda_driver_version",
     )
 )  # fmt: skip
 _WORTH_BYTES = 1 << 20

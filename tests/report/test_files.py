@@ -18,7 +18,7 @@ from analyzer.report import render
 from analyzer.report.files import LAUNCH_COLUMNS, MAX_UNMODELLED
 from analyzer.report.render import MAX_EMBEDDED_BYTES, summary, write_report
 from analyzer.schema.results import GAP_COLUMNS, Study
-from analyzer.tasks import REPORT_FILES
+from analyzer.tasks.inputs import REPORT_FILES
 from tests.conftest import ROOT
 from tests.report.conftest import make_study
 from tests.report.synthetic import Fake, trace

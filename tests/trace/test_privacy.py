@@ -13,7 +13,7 @@ import pytest
 
 from analyzer.analysis import analyze, compare
 from analyzer.report.render import write_report
-from analyzer.tasks import REPORT_FILES
+from analyzer.tasks.inputs import REPORT_FILES
 from analyzer.trace.kineto import Trace, read_trace
 from analyzer.trace.link import Linked, link
 from tests import traces

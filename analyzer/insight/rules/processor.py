@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from analyzer.insight.rules.selection import HALF, per, shown
-from analyzer.insight.rules.state import MIN_SAMPLES, timed_samples
-from analyzer.insight.rules.statement import WORTH_PCT, fact, has_untraced_median, saving, step_us, steps_of
+from analyzer.insight.rules.state import MIN_SAMPLES
+from analyzer.insight.rules.statement import WORTH_PCT, compile_mode, fact, has_untraced_median, saving, step_us, steps_of
+from analyzer.insight.telemetry import timed_samples
 from analyzer.insight.verdict import waiting_pct
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.findings import Fact, Finding
@@ -55,8 +56,7 @@ def processor_dispatch(a: Analysis) -> Finding | None:
         a.run.name,
         "The processor spends time between operators",
         f"For {shown(spent)} per traced step ({shown(share)} of it) no operator does work: this is Python, the dispatch of "
-        f"{shown(number)} operators, and the profiler's own cost.{text} A compiled model or a larger batch needs less per "
-        "image.",
+        f"{shown(number)} operators, and the profiler's own cost.{text} {_less(a)}",
         facts,
         saving(a, 0.0, min(left_us, between_us), between_us),
         step_us(a),
@@ -64,6 +64,12 @@ def processor_dispatch(a: Analysis) -> Finding | None:
         "A run with a larger batch whose time per image stays the same.",
         "busy",
     )
+
+
+def _less(a: Analysis) -> str:
+    if compile_mode(a) == "off":
+        return "A compiled model or a larger batch needs less per image."
+    return "The model is compiled already; a larger batch needs less per image."
 
 
 def processor_cores(a: Analysis) -> Finding | None:

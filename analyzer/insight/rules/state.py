@@ -9,6 +9,7 @@ import pandas as pd
 
 from analyzer.insight.rules.selection import shown
 from analyzer.insight.rules.statement import fact, saving, step_us, steps_of
+from analyzer.insight.telemetry import timed_samples
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.findings import Fact, Finding
 from analyzer.schema.results import Analysis
@@ -31,16 +32,6 @@ MIN_SAMPLES = 10
 MIN_PER_THIRD = 4
 
 _M, _D = Evidence.MEASURED, Evidence.DERIVED
-
-
-def timed_samples(a: Analysis) -> pd.DataFrame:
-    """Return the samples of telemetry that lie in the untraced pass, empty where there are none."""
-    time = a.samples["time_ns"]
-    inside = pd.Series(data=False, index=a.samples.index)
-    for span in a.run.facts.passes if a.run.facts else ():
-        if span.name == "untraced":
-            inside |= time.between(span.start_unix_ns, span.end_unix_ns)
-    return a.samples[inside]
 
 
 def _held(a: Analysis, bits: int) -> tuple[pd.DataFrame, float]:

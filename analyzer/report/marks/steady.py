@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analyzer.insight.caveats import HELD_DOWN
+from analyzer.insight.telemetry import HELD_DOWN
 from analyzer.schema.results import Analysis
 
 Float64 = npt.NDArray[np.float64]
