@@ -4,6 +4,7 @@ from __future__ import annotations
 
 EXIT_FAILED = 1
 EXIT_UNAVAILABLE = 3
+EXIT_GATE = 4
 
 
 class AnalyzerError(Exception):
@@ -24,9 +25,17 @@ class ConfigError(AnalyzerError):
     """A setting that cannot be meant or met."""
 
 
+class UnsupportedError(ConfigError):
+    """Settings that are meant well and that the model, the device or a library cannot do."""
+
+
 class TraceError(AnalyzerError):
     """A file that is damaged, or is no trace or run directory."""
 
 
 class DeviceError(AnalyzerError):
     """The device is missing, or failed or ran out of memory during a run."""
+
+
+class OutOfMemoryError(DeviceError):
+    """The host or the device has too little memory for this."""

@@ -17,6 +17,7 @@ from analyzer.capture import ceilings
 from analyzer.capture.environment import cpu_threads, device_uuid
 from analyzer.capture.failures import first_line, is_out_of_memory
 from analyzer.capture.latency import Clock
+from analyzer.capture.modes import matmul_precision, precision
 from analyzer.capture.presets import Resolved
 from analyzer.errors import DeviceError
 from analyzer.schema.run import Ceiling, DeviceFacts
@@ -48,7 +49,7 @@ def calibrate(settings: Resolved, facts: DeviceFacts, versions: dict[str, str]) 
     """
     if settings.calibrate == "off":
         return Calibration((), "off")
-    with cpu_threads(settings.threads):  # the ceilings of as many threads as the model runs with
+    with cpu_threads(settings.threads), precision(settings):  # the ceilings of as many threads as the model runs with
         return _calibrate(settings, facts, versions)
 
 
@@ -88,7 +89,7 @@ def cache_key(settings: Resolved, facts: DeviceFacts, versions: dict[str, str]) 
         versions.get("torch", ""),
         settings.dtype,
         str(torch.get_num_threads()) if settings.device.type == "cpu" else "",
-        torch.get_float32_matmul_precision() if settings.dtype == "float32" else "",
+        (matmul_precision(settings.device) or "") if settings.tensor_dtype == "float32" else "",
         str(facts.power_limit_w or ""),
     ]
     return "|".join(parts)
@@ -124,8 +125,8 @@ def matmul_ceiling(settings: Resolved, facts: DeviceFacts) -> Ceiling:
         a, b, out = _square(side, dtype, device), _square(side, dtype, device), _square(side, dtype, device)
         budget = _CPU_MATMUL_S / len(sides)
         times = _repeat(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), device, _GPU_RUNS, budget)  # type: ignore[misc]
-        precision = f", float32 precision {torch.get_float32_matmul_precision()}" if dtype is torch.float32 else ""
-        found = _ceiling("matmul", "TFLOP/s", settings.dtype, 2 * side**3 / 1e9, times, f"{side}^3{precision}")
+        precision = f", float32 precision {matmul_precision(device) or 'not told'}" if dtype is torch.float32 else ""
+        found = _ceiling("matmul", "TFLOP/s", settings.tensor_dtype, 2 * side**3 / 1e9, times, f"{side}^3{precision}")
         best = found if best is None or found.value > best.value else best
         del a, b, out
     if best is None:

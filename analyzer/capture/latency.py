@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
+from analyzer.capture.modes import SETTLING_CALLS
 from analyzer.capture.presets import Resolved
 from analyzer.schema.run import MemoryFacts, WarmupFacts
 
@@ -75,8 +77,22 @@ def warm_up(step: Step, clock: Clock, settings: Resolved, timings: Timings) -> W
     """Run ``step`` until its latency is steady, or ``warmup_max_s`` have passed; never fails for unsteadiness.
 
     Steady: the interquartile range of the last iterations (``warmup_min_iterations``, at least 5) is below
-    ``steady_pct`` of their median.
+    ``steady_pct`` of their median. A compiled model is called a few times before; those calls compile and count for nothing
+    here but for the note, which says how long they took.
     """
+    compiling = let_compile(step, clock) if settings.compile != "off" else ""
+    found = settle(step, clock, settings, timings)
+    return msgspec.structs.replace(found, note="; ".join(note for note in (compiling, found.note) if note))
+
+
+def let_compile(step: Step, clock: Clock) -> str:
+    """Call ``step`` until it is compiled and runs as it will from then on; return a note on how long that took."""
+    seconds = sum(clock.time(step)[1] for _ in range(SETTLING_CALLS)) / 1e3
+    return f"compiled in {SETTLING_CALLS} calls before it, {seconds:.1f} s"
+
+
+def settle(step: Step, clock: Clock, settings: Resolved, timings: Timings) -> WarmupFacts:
+    """Run ``step`` as ``warm_up`` does, once nothing is left to compile."""
     window = max(5, settings.warmup_min_iterations)
     latencies: list[float] = []
     started = time.monotonic()
@@ -111,9 +127,14 @@ def measure(step: Step, clock: Clock, settings: Resolved, timings: Timings, adva
         advance()
 
 
-def reset_peak(device: torch.device) -> bool:
-    """Start counting peak memory anew; return False where the system cannot (then the peak is since the start)."""
+def reset_peak(device: torch.device, *, replays: bool = False) -> bool:
+    """Start counting peak memory anew; return False where the system cannot (then the peak is since the start).
+
+    ``replays``: the steps may replay a CUDA graph, so memory that the allocator merely keeps can be given back before.
+    """
     if device.type == "cuda":
+        if replays:
+            torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         return True
     try:
@@ -121,6 +142,14 @@ def reset_peak(device: torch.device) -> bool:
     except OSError:
         return False
     return True
+
+
+def peak_of_graphs(device: torch.device) -> MemoryFacts:
+    """Return the peak since ``reset_peak`` of steps that replay a CUDA graph.
+
+    That allocates nothing: the tensors lie in memory that the graph holds, which counts as reserved alone.
+    """
+    return MemoryFacts(peak_bytes=torch.cuda.max_memory_reserved(device), kind="CUDA allocator peak, reserved by CUDA graphs")
 
 
 def peak_memory(device: torch.device, was_reset: bool) -> MemoryFacts:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from analyzer.capture.failures import explain, first_line
 from analyzer.capture.presets import DTYPES, dtype_name
 from analyzer.capture.workload import build, channels, check_name, display_name
-from analyzer.errors import AnalyzerError, ConfigError
+from analyzer.errors import AnalyzerError, ConfigError, UnsupportedError
 from analyzer.schema.settings import ModelChoice
 
 # What torch says when code needs the values that a meta tensor does not have. That is no fault of the model.
@@ -104,7 +104,7 @@ def _explained(choice: ModelChoice) -> Iterator[None]:
         if isinstance(error, AnalyzerError):
             raise
         if isinstance(error, (RuntimeError, AssertionError, ValueError)) and not choice.factory:
-            raise ConfigError(f"{name} cannot take this input: {first_line(error)}", _SIZE_HINT) from error
+            raise UnsupportedError(f"{name} cannot take this input: {first_line(error)}", _SIZE_HINT) from error
         raise explain(error, name, "meta", "float32") from error
 
 
@@ -132,7 +132,7 @@ def _refuse_cropping(model: nn.Module, name: str) -> Iterator[None]:
         height, width = args[0].shape[-2:]
         if height % patch[0] or width % patch[1]:
             near = max(1, round(height / patch[0])) * patch[0]
-            raise ConfigError(
+            raise UnsupportedError(
                 f"{name} cuts images into {patch[0]} px patches, and {height} px is not a multiple of that",
                 f"use image_size={near}",
             )

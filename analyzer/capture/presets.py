@@ -8,18 +8,25 @@ from dataclasses import dataclass
 import torch
 
 from analyzer.capture.environment import resolve_device
-from analyzer.errors import ConfigError
-from analyzer.schema.settings import CaptureSettings
+from analyzer.errors import ConfigError, UnsupportedError
+from analyzer.schema.settings import ATTENTION, COMPILE, LAYOUTS, CaptureSettings
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16", "float": "float32"}
+TF32 = "tf32"
+"""A dtype to ask for: tensors of float32, whose products and convolutions may run as TF32."""
+_CPU_ATTENTION = ("auto", "flash", "math")
+"""torch has no other implementation of attention for a CPU."""
 _IMAGE_SIZE = 224
 _LIMIT = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Settings without a gap. ``measure_min_s``: the untraced pass goes on that long, also beyond ``iterations``."""
+    """Settings without a gap. ``measure_min_s``: the untraced pass goes on that long, also beyond ``iterations``.
+
+    ``dtype`` is a name of DTYPES or TF32. ``attention`` is auto for a family that has none.
+    """
 
     device: torch.device
     batch_size: int
@@ -38,16 +45,24 @@ class Resolved:
     sample_period_s: float
     calibrate: str
     stacks: bool = False
+    layout: str = "contiguous"
+    attention: str = "auto"
+    compile: str = "off"
     notes: tuple[str, ...] = ()
 
     @property
     def torch_dtype(self) -> torch.dtype:
         """Return the dtype as torch has it."""
-        return DTYPES[self.dtype]
+        return DTYPES[self.tensor_dtype]
+
+    @property
+    def tensor_dtype(self) -> str:
+        """Return the name of the element type of the tensors: float32 where TF32 is asked for."""
+        return "float32" if self.dtype == TF32 else self.dtype
 
 
-def dtype_name(name: str) -> str:
-    """Return the full name of a dtype.
+def dtype_name(name: str, also: tuple[str, ...] = ()) -> str:
+    """Return the full name of a dtype; ``also`` are further names that an error message lists.
 
     Raises:
         ConfigError: none of float32, bfloat16, float16 or their short forms.
@@ -55,15 +70,18 @@ def dtype_name(name: str) -> str:
     text = str(name).strip().lower().removeprefix("torch.")
     text = _ALIASES.get(text, text)
     if text not in DTYPES:
-        raise ConfigError(f"unknown dtype {name}", f"use dtype={', '.join(DTYPES)}")
+        raise ConfigError(f"unknown dtype {name}", f"use dtype={', '.join((*DTYPES, *also))}")
     return text
 
 
-def resolve(settings: CaptureSettings) -> Resolved:
+def resolve(settings: CaptureSettings, family: str = "") -> Resolved:
     """Return ``settings`` with the presets: CUDA batch 32 in bfloat16, CPU batch 1 in float32, 224 px.
+
+    ``family`` of the model: for ``cnn`` the setting ``attention`` means nothing and comes back as auto.
 
     Raises:
         ConfigError: a value that cannot be meant.
+        UnsupportedError: a dtype or an attention implementation that the device does not have.
         DeviceError: the device is not there.
     """
     _check(settings)
@@ -71,10 +89,14 @@ def resolve(settings: CaptureSettings) -> Resolved:
     on_gpu = device.type == "cuda"
     dtype, notes = "bfloat16" if on_gpu else "float32", []
     if settings.dtype is not None:
-        dtype = dtype_name(settings.dtype)
+        dtype = _requested_dtype(settings.dtype, device)
     elif on_gpu and torch.cuda.get_device_capability(device) < (8, 0) and torch.version.hip is None:
         dtype = "float16"
         notes.append("float16 instead of bfloat16, which this device has no units for; name another with dtype=")
+    attention = "auto" if family == "cnn" else settings.attention
+    if not on_gpu and attention not in _CPU_ATTENTION:
+        what = f"attention={attention} does not exist on a CPU"
+        raise UnsupportedError(what, f"use attention={', '.join(_CPU_ATTENTION)}")
     preset_iterations = 30 if on_gpu else 12
     return Resolved(
         device=device,
@@ -95,8 +117,24 @@ def resolve(settings: CaptureSettings) -> Resolved:
         sample_period_s=settings.sample_period_s,
         calibrate=settings.calibrate,
         stacks=settings.stacks,
+        layout=settings.layout,
+        attention=attention,
+        compile=settings.compile,
         notes=tuple(notes),
     )
+
+
+def _requested_dtype(name: str, device: torch.device) -> str:
+    if str(name).strip().lower() != TF32:
+        return dtype_name(name, also=(TF32,))
+    if device.type != "cuda":
+        raise UnsupportedError(f"dtype=tf32 needs an NVIDIA GPU, and {device} is none", "use dtype=float32")
+    if torch.version.hip is not None:
+        raise UnsupportedError(f"dtype=tf32 needs an NVIDIA GPU, and {device} is one of AMD", "use dtype=float32")
+    if (found := torch.cuda.get_device_capability(device)) < (8, 0):
+        what = f"dtype=tf32 needs compute capability 8.0, and {device} has {found[0]}.{found[1]}"
+        raise UnsupportedError(what, "use dtype=float32 or dtype=float16")
+    return TF32
 
 
 def _check(settings: CaptureSettings) -> None:
@@ -122,5 +160,11 @@ def _check(settings: CaptureSettings) -> None:
             raise ConfigError(f"{name}={seconds} is not a time in seconds", f"use {name}={max(least, 0.1)} or more")
     if isinstance(settings.seed, bool) or not isinstance(settings.seed, int) or not 0 <= settings.seed < 1 << 63:
         raise ConfigError(f"seed={settings.seed} is not a whole number from 0 on", "use seed=0")
-    if settings.calibrate not in ("auto", "force", "off"):
-        raise ConfigError(f"calibrate={settings.calibrate} is unknown", "use calibrate=auto, force or off")
+    for name, given, allowed in (
+        ("calibrate", settings.calibrate, ("auto", "force", "off")),
+        ("layout", settings.layout, LAYOUTS),
+        ("attention", settings.attention, ATTENTION),
+        ("compile", settings.compile, COMPILE),
+    ):
+        if given not in allowed:
+            raise ConfigError(f"{name}={given} is unknown", f"use {name}={', '.join(allowed)}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from analyzer.trace.frames import frames_of, trim
 _STACK = "Call stack"
 """Argument of an operator that TorchScript ran, where stacks are recorded."""
 
+_GRAPH_LAUNCHES = ("cudaGraphLaunch", "cuGraphLaunch", "hipGraphLaunch")
+_RUNTIME = ("cuda_runtime", "cuda_driver")
 _KEPT = (  # of the top level; everything else may name a host, a user or a path
     "schemaVersion",
     "deviceProperties",
@@ -39,8 +43,20 @@ _KEPT = (  # of the top level; everything else may name a host, a user or a path
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What stands in a trace that was written: the number of its events and the names of its operators.
+
+    ``graphs``: whether CUDA graphs were launched; None where no call of the runtime was recorded that would tell.
+    """
+
+    events: int
+    operators: frozenset[str]
+    graphs: bool | None
+
+
 def trace_steps(
-    model: nn.Module,
+    model: nn.Module | None,
     step: Step,
     device: torch.device,
     steps: int,
@@ -51,6 +67,7 @@ def trace_steps(
 ) -> profile:
     """Run one step to warm the profiler and ``steps`` active ones, each synchronised before it ends.
 
+    ``model`` gets scopes for its modules; None leaves them out, as for compiled code, which has no modules any more.
     ``stacks``: the Python stack is recorded as well, which slows the host.
 
     The times that go to ``timings`` (pass ``traced``) are those of the steps in the trace: profiler and scopes on.
@@ -66,7 +83,7 @@ def trace_steps(
 
     # what the allocators do costs less than what the clock of a step varies by, and gives the page its memory curve
     with (
-        module_scopes(model),
+        module_scopes(model) if model is not None else nullcontext(),
         profile(activities=activities, schedule=plan, record_shapes=True, profile_memory=True, with_stack=stacks) as profiler,
     ):
         for number in range(-1, steps):
@@ -78,8 +95,8 @@ def trace_steps(
     return profiler
 
 
-def write_trace(profiler: profile, path: Path) -> int:
-    """Write the trace, gzipped, to ``path``; return its number of events."""
+def write_trace(profiler: profile, path: Path) -> Written:
+    """Write the trace, gzipped, to ``path``; return what stands in it."""
     raw = path.with_name("trace.raw.json")  # beside it: the directory is removed whole if we are interrupted
     try:
         profiler.export_chrome_trace(str(raw))
@@ -87,7 +104,11 @@ def write_trace(profiler: profile, path: Path) -> int:
     finally:
         raw.unlink(missing_ok=True)
     path.write_bytes(gzip.compress(msgspec.json.encode(trace), compresslevel=6, mtime=0))
-    return len(trace["traceEvents"])
+    events = trace["traceEvents"]
+    operators = frozenset(str(event["name"]) for event in events if event.get("cat") == "cpu_op")
+    calls = {str(event["name"]) for event in events if event.get("cat") in _RUNTIME}
+    graphs = any(name.startswith(_GRAPH_LAUNCHES) for name in calls) if calls else None
+    return Written(len(events), operators, graphs)
 
 
 def strip(trace: dict[str, Any]) -> dict[str, Any]:

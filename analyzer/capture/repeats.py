@@ -11,8 +11,9 @@ from typing import Any
 
 from analyzer import errors
 from analyzer.capture import processes
+from analyzer.capture.failures import MEMORY_HINT
 from analyzer.capture.presets import Resolved
-from analyzer.errors import DeviceError
+from analyzer.errors import DeviceError, OutOfMemoryError
 from analyzer.schema.settings import CaptureSettings, ModelChoice
 
 
@@ -31,6 +32,7 @@ def run_repeat(
         "repeat": repeat,
         "path": str(path.absolute()),
     }
+    kills = processes.memory_kills()
     with tempfile.TemporaryFile(dir=scratch) as errors_file:
         process = processes.start("analyzer.capture.worker", errors_file.fileno())
         try:
@@ -42,7 +44,7 @@ def run_repeat(
             answer = json.loads(path.read_text())
         except (OSError, json.JSONDecodeError):
             errors_file.seek(0)
-            raise _died(repeat, process.returncode, errors_file.read()) from None
+            raise _died(repeat, process.returncode, errors_file.read(), processes.memory_kills() - kills) from None
         finally:
             path.unlink(missing_ok=True)
     if "error" in answer:
@@ -75,9 +77,11 @@ def _fixed(settings: CaptureSettings, resolved: Resolved) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Path) else value for name, value in found.items()}
 
 
-def _died(repeat: int, status: int, output: bytes) -> DeviceError:
+def _died(repeat: int, status: int, output: bytes, kills: int) -> DeviceError:
+    out_of_memory, text = processes.killing(status, kills)
+    if text:
+        kind = OutOfMemoryError if out_of_memory else DeviceError
+        return kind(f"repeat {repeat}: {text}", MEMORY_HINT)
     lines = output.decode(errors="replace").strip().splitlines()
     last = f": {lines[-1][:200]}" if lines else ""
-    if status == -9:
-        return DeviceError(f"repeat {repeat} was killed, probably for want of memory", "use a smaller batch_size")
     return DeviceError(f"repeat {repeat} ended with status {status}{last}", "run again with repeats=1")

@@ -17,9 +17,10 @@ from torch import nn
 from analyzer.capture.environment import cpu_threads
 from analyzer.capture.failures import MEMORY_HINT, explained
 from analyzer.capture.meta import Inspection
+from analyzer.capture.modes import compiled, in_force, place
 from analyzer.capture.presets import Resolved
 from analyzer.capture.workload import build, display_name, make_input
-from analyzer.errors import DeviceError
+from analyzer.errors import OutOfMemoryError
 from analyzer.schema.settings import ModelChoice
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -27,7 +28,7 @@ _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory
 
 @dataclass
 class Ready:
-    """A model on its device; ``step`` runs one batch. ``input_shape`` is ``(N, C, H, W)``."""
+    """A model on its device. ``input_shape`` is ``(N, C, H, W)``; ``step`` runs one batch as the settings say."""
 
     model: nn.Module
     step: Callable[[], object]
@@ -46,17 +47,18 @@ def prepared(choice: ModelChoice, settings: Resolved) -> Iterator[Ready]:
     name = display_name(choice)
     try:
         quiet, told = warnings.catch_warnings(), explained(name, str(device), settings.dtype)
-        with cpu_threads(settings.threads), quiet, told, torch.inference_mode():
+        with cpu_threads(settings.threads), quiet, told, in_force(settings), torch.inference_mode():
             warnings.simplefilter("ignore")
             if device.type == "cuda":
                 torch.cuda.set_device(device)
             torch.manual_seed(settings.seed)
             model = build(choice, settings.image_size)
             parameters = sum(parameter.numel() for parameter in model.parameters())
-            model = model.to(device=device, dtype=settings.torch_dtype)
-            batch = make_input(choice, settings.batch_size, settings.image_size, settings.torch_dtype, device)
-            ready = Ready(model, functools.partial(model, batch), tuple(batch.shape), parameters)
-            del model, batch  # what is left to hold them is ``ready``
+            model = place(model, settings)
+            batch = place(make_input(choice, settings.batch_size, settings.image_size), settings)
+            step = functools.partial(compiled(model, settings), batch)
+            ready = Ready(model, step, tuple(batch.shape), parameters)
+            del model, batch, step  # what is left to hold them is ``ready``
             try:
                 yield ready
             finally:
@@ -82,7 +84,7 @@ def check_memory(choice: ModelChoice, settings: Resolved, found: Inspection) -> 
     The bound is a lower one: weights and the tensors of the most demanding operator.
 
     Raises:
-        DeviceError: more memory is needed than there is.
+        OutOfMemoryError: more memory is needed than there is.
     """
     needed = found.parameter_bytes + max(found.largest_op_bytes, found.input_bytes)
     if settings.device.type == "cuda":
@@ -93,7 +95,7 @@ def check_memory(choice: ModelChoice, settings: Resolved, found: Inspection) -> 
         factor = 4 // settings.torch_dtype.itemsize
         needed = max(needed, factor * (found.parameter_bytes + found.input_bytes))
     if needed > there:
-        raise DeviceError(
+        raise OutOfMemoryError(
             f"{display_name(choice)}: out of memory on {settings.device}: batch {settings.batch_size} at "
             f"{settings.image_size} px needs more than {needed / 1e9:.1f} GB, there are {there / 1e9:.1f} GB",
             MEMORY_HINT,

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from analyzer.capture import calibrate, latency, meta, operands, profiler
+from analyzer.capture import calibrate, latency, meta, modes, operands, profiler
 from analyzer.capture.environment import device_facts, device_uuid, versions
 from analyzer.capture.failures import explain
 from analyzer.capture.presets import Resolved, resolve
@@ -37,6 +37,10 @@ from analyzer.schema.tables import SAMPLES, TIMINGS
 from analyzer.trace import rundir
 
 _ATTENTION = "aten::_scaled_dot_product_"
+_COMPILED = (
+    "the code is compiled: the trace names no modules, what was fused has no operator of its own (on a CPU it counts for the "
+    "“Torch-Compiled Region” around it), and operands are not recorded: bytes come from the shapes of inputs"
+)
 
 
 def plan(choice: ModelChoice, settings: CaptureSettings) -> dict[str, object]:
@@ -51,8 +55,9 @@ def plan(choice: ModelChoice, settings: CaptureSettings) -> dict[str, object]:
         "warmup": f"until steady, {resolved.warmup_max_s:g} s at most",
         "untraced": resolved.iterations,
         "traced": resolved.traced_steps,
-        "operands": 1,
     }
+    if resolved.compile == "off":
+        passes["operands"] = 1
     if resolved.repeats > 1:
         passes["repeats"] = resolved.repeats - 1
     return {
@@ -64,10 +69,19 @@ def plan(choice: ModelChoice, settings: CaptureSettings) -> dict[str, object]:
         "batch_size": resolved.batch_size,
         "image_size": resolved.image_size,
         "dtype": resolved.dtype,
+        "layout": resolved.layout,
+        "attention": resolved.attention if choice.family != "cnn" else None,
+        "compile": resolved.compile,
         "calibrate": resolved.calibrate,
         "passes": passes,
         "directory": str(settings.out_root / _run_name(choice, resolved, "<time>")),
-        "files": [rundir.RUN_FILE, rundir.TRACE_FILE, rundir.OPS_FILE, rundir.TIMINGS_FILE, rundir.SAMPLES_FILE],
+        "files": [
+            rundir.RUN_FILE,
+            rundir.TRACE_FILE,
+            *([rundir.OPS_FILE] if resolved.compile == "off" else []),
+            rundir.TIMINGS_FILE,
+            rundir.SAMPLES_FILE,
+        ],
         "notes": [*resolved.notes, *([f"not checked on meta: {found.reason}"] if found.reason else [])],
     }
 
@@ -85,6 +99,8 @@ def capture(choice: ModelChoice, settings: CaptureSettings, reporter: Reporter) 
         with rundir.new_directory(settings.out_root, name) as directory:
             session = _Session(choice, settings, resolved, reporter, directory.path)
             session.warnings += resolved.notes
+            if resolved.compile != "off":
+                session.warnings.append(_COMPILED)
             if found.reason:
                 session.warnings.append(f"the input could not be checked beforehand: {found.reason}")
             try:
@@ -104,15 +120,20 @@ def _quiet() -> Iterator[None]:
 
 
 def _inspected(choice: ModelChoice, settings: CaptureSettings) -> tuple[Resolved, meta.Inspection]:
-    resolved = resolve(settings)
-    found = meta.inspect(choice, resolved.batch_size, resolved.image_size, resolved.dtype)
+    resolved = resolve(settings, choice.family)
+    found = meta.inspect(choice, resolved.batch_size, resolved.image_size, resolved.tensor_dtype)
     check_memory(choice, resolved, found)
     return resolved, found
 
 
 def _run_name(choice: ModelChoice, resolved: Resolved, stamp: str) -> str:
     parts = [display_name(choice), resolved.device.type, f"b{resolved.batch_size}", str(resolved.image_size)]
-    return "-".join([*parts, resolved.dtype, stamp])
+    modes_of_run = (
+        ("nhwc", resolved.layout != "contiguous"),
+        (resolved.attention, resolved.attention != "auto"),
+        (resolved.compile, resolved.compile != "off"),
+    )
+    return "-".join([*parts, resolved.dtype, *(name for name, named in modes_of_run if named), stamp])
 
 
 @dataclass
@@ -141,10 +162,14 @@ class _Session:
             with self._pass("build"):
                 ready = stack.enter_context(prepared(self.choice, self.resolved))
             with sampled(self.path, self.resolved.sample_period_s, *self._gpu()) as telemetry:
-                warmup, memory = self._measure(ready)
-                self._trace(ready)
-                attention = self._operands(ready)
-            model, settings = self._model_facts(ready, attention), self._settings_facts()
+                warmup, allocated, of_graphs = self._measure(ready)
+                traced = self._trace(ready)
+                if self.resolved.compile == "off":
+                    self._operands(ready)
+            memory = self._peak(traced, allocated, of_graphs)
+            model, settings = self._model_facts(ready, self._attention(traced.operators)), self._settings_facts()
+            if settings.dtype == "float32" and (settings.convolution_tf32 or settings.matmul_precision in ("high", "medium")):
+                self.warnings.append("dtype=float32 forbids TF32, and the model allows it again")
         self._repeats()
         rundir.write_table(self.path / rundir.TIMINGS_FILE, pd.DataFrame(self.timings.rows), TIMINGS)
         rundir.write_table(self.path / rundir.SAMPLES_FILE, telemetry.frame(), SAMPLES)
@@ -178,25 +203,41 @@ class _Session:
             yield stage, about
         self.passes.append(PassFacts(name=name, start_unix_ns=start, end_unix_ns=time.time_ns(), **about))
 
-    def _measure(self, ready: Ready) -> tuple[WarmupFacts, MemoryFacts]:
-        clock = latency.Clock(self.resolved.device)
+    def _measure(self, ready: Ready) -> tuple[WarmupFacts, MemoryFacts, MemoryFacts | None]:
+        """Return how the warm-up ended, the peak of the untraced pass, and what that is if CUDA graphs, asked for, ran."""
+        clock, device = latency.Clock(self.resolved.device), self.resolved.device
         with self._pass("warmup") as (stage, about):
             warmup = latency.warm_up(ready.step, clock, self.resolved, self.timings)
             about |= {"steps": warmup.iterations, "note": warmup.note}
-            stage.note = warmup.note or f"steady after {warmup.iterations} iterations"
+            steady = f"steady after {warmup.iterations} iterations" if warmup.steady else ""
+            stage.note = "; ".join(note for note in (warmup.note, steady) if note)
         with self._pass("untraced", self.resolved.iterations) as (stage, about):
-            was_reset = latency.reset_peak(self.resolved.device)
+            graphs = modes.asks_for_graphs(self.resolved)
+            was_reset = latency.reset_peak(device, replays=graphs)
             before = len(self.timings.rows)
             latency.measure(ready.step, clock, self.resolved, self.timings, stage.advance)
-            memory = latency.peak_memory(self.resolved.device, was_reset)
+            of_graphs = latency.peak_of_graphs(device) if graphs else None
+            allocated = latency.peak_memory(device, was_reset)
             about["steps"] = len(self.timings.rows) - before
-        return warmup, memory
+        return warmup, allocated, of_graphs
 
-    def _trace(self, ready: Ready) -> None:
+    def _peak(self, traced: profiler.Written, allocated: MemoryFacts, of_graphs: MemoryFacts | None) -> MemoryFacts:
+        """Return the peak of what ran, and warn where CUDA graphs were asked for and the trace shows none."""
+        if of_graphs is None or traced.graphs is not False:
+            return of_graphs or allocated
+        self.warnings.append(
+            f"compile={self.resolved.compile} asks for CUDA graphs, and the trace shows none: torch.compile skipped them "
+            "(TORCH_LOGS=perf_hints says why)"
+        )
+        return allocated
+
+    def _trace(self, ready: Ready) -> profiler.Written:
+        """Record the traced steps; return what stands in the trace."""
+        compiled = self.resolved.compile != "off"
         steps = self.resolved.traced_steps
         with self._pass("traced", steps) as (stage, about):
             recorded = profiler.trace_steps(
-                ready.model,
+                None if compiled else ready.model,
                 ready.step,
                 self.resolved.device,
                 steps,
@@ -205,19 +246,36 @@ class _Session:
                 stacks=self.resolved.stacks,
             )
             what = "recorded shapes, call stacks" if self.resolved.stacks else "recorded shapes"
-            about |= {"steps": steps, "note": f"times with the profiler, {what} and module scopes on"}
+            scopes = "; no module scopes: the code is compiled" if compiled else " and module scopes"
+            about |= {"steps": steps, "note": f"times with the profiler, {what}{scopes}"}
         with self.reporter.stage(f"{self.choice.label}: write trace") as stage:
-            events = profiler.write_trace(recorded, self.path / rundir.TRACE_FILE)
-            stage.note = f"{events} events"
+            written = profiler.write_trace(recorded, self.path / rundir.TRACE_FILE)
+            stage.note = f"{written.events} events"
+        return written
 
-    def _operands(self, ready: Ready) -> str | None:
+    def _operands(self, ready: Ready) -> None:
+        """Record the operands of one step. Not of compiled code, whose steps run other operators than the eager model's."""
         with self._pass("operands", 1) as (stage, about):
             ops = operands.record_step(ready.step, self.resolved.device, self.path)
             about["steps"] = 1
             stage.note = f"{len(ops)} operators"
             operands.write_ops(self.path / rundir.OPS_FILE, ops)
-        backends = {op["name"].removeprefix(_ATTENTION) for op in ops if op["name"].startswith(_ATTENTION)}
-        return ", ".join(sorted(backends)) or None
+
+    def _attention(self, traced: frozenset[str]) -> str | None:
+        """Return which implementations of attention the trace names, and warn of one that was not asked for.
+
+        Compiled code may name none: it replays a CUDA graph, or spells attention out as products (attention=math).
+        """
+        found = sorted(n.removeprefix(_ATTENTION) for n in traced if n.startswith(_ATTENTION))
+        asked = self.resolved.attention
+        if asked != "auto" and not found:
+            why = "the model calls no scaled_dot_product_attention"
+            told = f"attention={asked} had no effect: {why}"
+            compiled = f"attention={asked}: the compiled code does not tell which implementation ran"
+            self.warnings.append(told if self.resolved.compile == "off" else compiled)
+        elif asked != "auto" and any(asked not in name for name in found):
+            self.warnings.append(f"attention={asked} was asked for, and what ran is {', '.join(found)}")
+        return ", ".join(found) or None
 
     def _repeats(self) -> None:
         others = self.resolved.repeats - 1
@@ -244,7 +302,7 @@ class _Session:
         )
 
     def _settings_facts(self) -> RunSettings:
-        on_gpu = self.resolved.device.type == "cuda"
+        on_gpu, single = self.resolved.device.type == "cuda", self.resolved.tensor_dtype == "float32"
         untraced = sum(row["pass"] == "untraced" for row in self.timings.rows)
         return RunSettings(
             batch_size=self.resolved.batch_size,
@@ -255,9 +313,11 @@ class _Session:
             repeats=self.resolved.repeats,
             threads=torch.get_num_threads(),
             seed=self.resolved.seed,
-            memory_format="contiguous (NCHW)",
-            execution="eager",
+            memory_format=modes.FORMAT_NAMES[self.resolved.layout],
+            execution=modes.execution(self.resolved.compile),
             cudnn_benchmark=torch.backends.cudnn.benchmark if on_gpu else None,
-            matmul_precision=torch.get_float32_matmul_precision() if self.resolved.dtype == "float32" else None,
-            convolution_tf32=torch.backends.cudnn.allow_tf32 if on_gpu and self.resolved.dtype == "float32" else None,
+            matmul_precision=modes.matmul_precision(self.resolved.device) if single else None,
+            convolution_tf32=modes.convolution_tf32() if on_gpu and single else None,
+            attention=self.resolved.attention if self.choice.family != "cnn" else None,
+            compile=self.resolved.compile,
         )

@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from analyzer.capture.latency import Clock, Timings, measure, warm_up
+from analyzer.capture.latency import Clock, Timings, let_compile, measure, settle
 from analyzer.capture.presets import resolve
 from analyzer.capture.running import prepared
 from analyzer.errors import AnalyzerError
@@ -24,13 +24,15 @@ from analyzer.schema.settings import CaptureSettings, ModelChoice
 def run(request: dict[str, Any]) -> dict[str, Any]:
     """Measure as ``request`` says; return the rows and how the warm-up ended."""
     choice = ModelChoice(**request["choice"])
-    settings = resolve(CaptureSettings(**request["settings"]))
+    settings = resolve(CaptureSettings(**request["settings"]), choice.family)
     timings = Timings(repeat=int(request["repeat"]))
     with prepared(choice, settings) as ready:
         clock = Clock(settings.device)
-        warmup = warm_up(ready.step, clock, settings, timings)
+        if settings.compile != "off":
+            let_compile(ready.step, clock)
+        warmup = settle(ready.step, clock, settings, timings)
         measure(ready.step, clock, settings, timings, lambda: None)
-    return {"rows": timings.rows, "steady": warmup.steady, "note": warmup.note}
+    return {"rows": timings.rows, "steady": warmup.steady, "note": "" if warmup.steady else warmup.note}
 
 
 def main() -> None:

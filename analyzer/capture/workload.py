@@ -14,7 +14,7 @@ from torch import nn
 
 from analyzer.capture.failures import first_line, is_out_of_memory
 from analyzer.capture.torchvision_shim import ensure_torchvision
-from analyzer.errors import AnalyzerError, ConfigError
+from analyzer.errors import AnalyzerError, ConfigError, UnsupportedError
 from analyzer.schema.settings import ModelChoice
 
 _FACTORY_HINT = "write factory=package.module:function; the current directory is searched too"
@@ -41,7 +41,8 @@ def build(choice: ModelChoice, image_size: int) -> nn.Module:
     """Return the model in eval mode, on torch's current default device, in float32, with random weights.
 
     Raises:
-        ConfigError: no such model or factory, an option that it does not take, or an image size that it refuses.
+        ConfigError: no such model or factory, or an option that it does not take.
+        UnsupportedError: an image size that it refuses.
         MemoryError, RuntimeError: out of memory, as torch raises it.
     """
     model = _from_factory(choice) if choice.factory else _from_timm(choice, image_size)
@@ -76,7 +77,7 @@ def _from_timm(choice: ModelChoice, image_size: int) -> nn.Module:
                 continue
             raise ConfigError(f"{choice.name} does not take these options: {first_line(error)}", "check options") from error
         except (AssertionError, ValueError) as error:
-            raise ConfigError(
+            raise UnsupportedError(
                 f"{choice.name} cannot be built for image_size={image_size}: {first_line(error)}",
                 "choose another image_size, such as 224",
             ) from error
@@ -126,7 +127,6 @@ def _load_factory(path: str) -> Any:
     return function
 
 
-def make_input(choice: ModelChoice, batch_size: int, image_size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Return a random batch ``[N, C, H, W]``; drawn on the CPU, so that a seed gives the same batch everywhere."""
-    shape = (batch_size, channels(choice), image_size, image_size)
-    return torch.randn(shape).to(device=device, dtype=dtype)
+def make_input(choice: ModelChoice, batch_size: int, image_size: int) -> torch.Tensor:
+    """Return a random batch ``[N, C, H, W]`` in float32, drawn on the CPU: a seed gives the same batch everywhere."""
+    return torch.randn((batch_size, channels(choice), image_size, image_size), device="cpu")

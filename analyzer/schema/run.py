@@ -55,7 +55,10 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings in force, every preset resolved.
 
-    ``convolution_tf32``: whether cuDNN may use TF32 for float32; None where that does not arise.
+    ``dtype``: the element type of weights and input, or ``tf32``: those are float32 then, and products and convolutions may
+    run as TF32. ``convolution_tf32``: whether cuDNN may use TF32 for float32; None where that does not arise. ``attention`` is
+    what was asked for (``attention_backend`` of the model is what ran), None where that means nothing; ``compile`` the mode of
+    ``torch.compile`` or ``off``; ``execution`` says the same in words.
     """
 
     batch_size: Count
@@ -71,6 +74,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     execution: str | None = None
     cudnn_benchmark: bool | None = None
     convolution_tf32: bool | None = None
+    attention: str | None = None
+    compile: str = "off"
 
 
 class Ceiling(msgspec.Struct, frozen=True, kw_only=True):

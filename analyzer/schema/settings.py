@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+LAYOUTS = ("contiguous", "channels_last")
+ATTENTION = ("auto", "flash", "efficient", "cudnn", "math")
+COMPILE = ("off", "default", "reduce-overhead", "max-autotune")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
@@ -24,12 +28,19 @@ class ModelChoice:
 
 @dataclass(frozen=True, slots=True)
 class CaptureSettings:
-    """How to run a model. ``None`` means: the preset of the device in use."""
+    """How to run a model. ``None`` means: the preset of the device in use.
+
+    ``layout``: one of LAYOUTS. ``attention``: one of ATTENTION; it says which implementations PyTorch may choose from for the
+    attention of a ViT. ``compile``: one of COMPILE, the modes of ``torch.compile``.
+    """
 
     device: str = "auto"
     batch_size: int | None = None
     image_size: int | None = None
     dtype: str | None = None
+    layout: str = "contiguous"
+    attention: str = "auto"
+    compile: str = "off"
     iterations: int | None = None
     traced_steps: int = 5
     stacks: bool = False
@@ -66,7 +77,9 @@ class Selection:
 class Settings:
     """One job of the command line.
 
-    ``runs`` are paths or globs as they were given; ``gpu_spec`` is the user's own sheet; ``gpus`` are keys of the database.
+    ``runs`` and ``baseline`` are paths or globs as they were given; ``gpu_spec`` is the user's own sheet; ``gpus`` and ``onto``
+    are keys of the database. ``price``: what the device costs per hour, in any currency. ``resume``: points of a sweep that are
+    measured already are not measured again. ``min_effect_pct``: what a change must come to before the gate minds it.
     """
 
     task: str
@@ -76,6 +89,11 @@ class Settings:
     selection: Selection = Selection()
     gpu_spec: Path | None = None
     gpus: tuple[str, ...] = ()
+    baseline: tuple[str, ...] = ()
+    onto: tuple[str, ...] = ()
+    price: float | None = None
+    resume: bool = True
+    min_effect_pct: float = 5.0
     reports: Path = Path("reports")
     out: Path | None = None
     json: bool = False

@@ -98,5 +98,9 @@ WRAPPERS = frozenset(f"aten::{name}" for name in _CALLERS.split())
 
 WRAPPER_PATTERN = re.compile(r"^(autograd::engine::evaluate_function|torch::autograd::|[A-Z]\w*Backward\d*$|Optimizer\.)")
 """Autograd's own brackets around the operators of a backward pass, as every version of torch names them."""
-BRACKET_PATTERN = re.compile(r"^(autograd::engine::evaluate_function|torch::autograd::|[A-Z]\w*Backward\d+$)")
-"""Those that do nothing when they are empty. A node without a number may be somebody's own function, or compiled."""
+BRACKET_PATTERN = re.compile(
+    r"^(autograd::engine::evaluate_function|torch::autograd::|[A-Z]\w*Backward\d+$|"
+    r"(TorchDynamo Cache Lookup|Pregraph bytecode|AOTDispatcher Runtime Wrapper (Prologue|Epilogue))$)"
+)
+"""Those that do nothing when they are empty, and what torch.compile runs around compiled code (guards, bookkeeping).
+A node without a number may be somebody's own function, or compiled."""

@@ -20,7 +20,7 @@ SOURCES = ("module scope", "nn.Module frame", "annotation")
 
 STEP_SCOPE = "ProfilerStep#"
 LOADER_SCOPE = "enumerate(DataLoader)"
-_NOT_A_MODULE = ("ProfilerStep#", "PyTorch Profiler", "Optimizer.", LOADER_SCOPE, "nccl:")
+_NOT_A_MODULE = ("ProfilerStep#", "PyTorch Profiler", "Optimizer.", LOADER_SCOPE, "nccl:", "## Call CompiledFxGraph")
 _MAX_PATH = 1000
 _NAMES_SHOWN, _NAME_SHOWN = 8, 80
 _OVERLAP = 8

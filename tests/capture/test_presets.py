@@ -11,7 +11,7 @@ import torch
 from analyzer.capture import environment, torchvision_shim
 from analyzer.capture.environment import device_facts, resolve_device, versions
 from analyzer.capture.presets import dtype_name, resolve
-from analyzer.errors import ConfigError, DeviceError
+from analyzer.errors import ConfigError, DeviceError, UnsupportedError
 from analyzer.schema.settings import CaptureSettings
 
 CPU = CaptureSettings(device="cpu")
@@ -68,6 +68,10 @@ def test_a_device_that_is_not_there(name: str, monkeypatch: pytest.MonkeyPatch) 
         {"seed": -1},
         {"calibrate": "maybe"},
         {"dtype": "int8"},
+        {"dtype": "tf33"},
+        {"layout": "nhwc"},
+        {"attention": "flash3"},
+        {"compile": "on"},
     ],
 )
 def test_settings_that_cannot_be_meant(change: dict[str, object]) -> None:
@@ -75,6 +79,41 @@ def test_settings_that_cannot_be_meant(change: dict[str, object]) -> None:
         resolve(dataclasses.replace(CPU, **change))  # type: ignore[arg-type]
     assert "\n" not in caught.value.message
     assert caught.value.hint
+
+
+def _gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+
+
+def test_tf32_is_float32_tensors_on_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    _gpu(monkeypatch, (8, 0))
+    found = resolve(CaptureSettings(dtype="TF32"))
+    assert (found.dtype, found.tensor_dtype, found.torch_dtype) == ("tf32", "float32", torch.float32)
+    assert resolve(CaptureSettings(dtype="bf16")).tensor_dtype == "bfloat16"
+
+
+def test_tf32_is_refused_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnsupportedError, match="needs an NVIDIA GPU, and cpu is none"):
+        resolve(dataclasses.replace(CPU, dtype="tf32"))
+    _gpu(monkeypatch, (7, 5))
+    with pytest.raises(UnsupportedError, match=r"compute capability 8\.0, and cuda:0 has 7\.5"):
+        resolve(CaptureSettings(dtype="tf32"))
+    _gpu(monkeypatch, (9, 4))
+    monkeypatch.setattr(torch.version, "hip", "6.2")
+    with pytest.raises(UnsupportedError, match="AMD"):
+        resolve(CaptureSettings(dtype="tf32"))
+
+
+@pytest.mark.parametrize("attention", ["efficient", "cudnn"])
+def test_attention_that_a_cpu_lacks(attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = dataclasses.replace(CPU, attention=attention)
+    with pytest.raises(UnsupportedError, match=f"attention={attention} does not exist on a CPU"):
+        resolve(asked, "vit")
+    assert resolve(asked, "cnn").attention == "auto"
+    _gpu(monkeypatch, (9, 0))
+    assert resolve(CaptureSettings(attention=attention), "vit").attention == attention
 
 
 def test_dtype_names() -> None:

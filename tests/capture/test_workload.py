@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch._inductor.exc import InvalidCxxCompiler
 
 from analyzer.capture import meta, running, session
 from analyzer.capture.failures import explain
 from analyzer.capture.scopes import module_scopes
-from analyzer.errors import AnalyzerError, ConfigError, DeviceError
+from analyzer.errors import AnalyzerError, ConfigError, DeviceError, OutOfMemoryError, UnsupportedError
 from analyzer.progress import Reporter
 from analyzer.schema.settings import CaptureSettings, ModelChoice
 
@@ -197,7 +198,7 @@ def test_more_memory_than_there_is_is_refused_beforehand(
     cnn: ModelChoice, tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = CaptureSettings(device="cpu", batch_size=10_000_000, out_root=tmp_path / "traces")
-    with pytest.raises(DeviceError, match="out of memory") as caught:
+    with pytest.raises(OutOfMemoryError, match="out of memory") as caught:
         session.capture(cnn, settings, reporter)
     assert "smaller batch_size" in caught.value.hint
     assert not (tmp_path / "traces").exists()
@@ -209,7 +210,7 @@ def test_real_allocator_error_is_explained(
     monkeypatch.setattr(running, "_host_memory", lambda: 1 << 62)
     monkeypatch.setattr(running, "make_input", lambda *_: torch.empty(1 << 58))
     settings = CaptureSettings(device="cpu", image_size=64, calibrate="off", out_root=tmp_path / "traces")
-    with pytest.raises(DeviceError, match="out of memory") as caught:
+    with pytest.raises(OutOfMemoryError, match="out of memory") as caught:
         session.capture(cnn, settings, reporter)
     assert "smaller batch_size" in caught.value.hint
     assert list((tmp_path / "traces").iterdir()) == []
@@ -218,10 +219,13 @@ def test_real_allocator_error_is_explained(
 @pytest.mark.parametrize(
     ("error", "kind", "says"),
     [
-        (MemoryError(), DeviceError, "out of memory"),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried"), DeviceError, "out of memory"),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp] not enough memory: you tried"), DeviceError, "out of memory"),
-        (RuntimeError("\"conv\" not implemented for 'Half'"), ConfigError, "cannot run in float16"),
+        (MemoryError(), OutOfMemoryError, "out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), OutOfMemoryError, "out of memory"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] not enough memory: you tried"), OutOfMemoryError, "out of memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), OutOfMemoryError, "out of memory"),
+        (RuntimeError("\"conv\" not implemented for 'Half'"), UnsupportedError, "cannot run in float16"),
+        (RuntimeError("No available kernel.  Aborting execution."), UnsupportedError, "attention implementation"),
+        (InvalidCxxCompiler(), UnsupportedError, "torch.compile failed on cuda:0: InvalidCxxCompiler"),
         (RuntimeError("CUDA error: an illegal memory access"), DeviceError, "failed"),
         (ValueError("a\nb"), ConfigError, "ValueError: a"),
     ],

@@ -130,6 +130,29 @@ def test_user_annotations_stand_in_where_there_are_no_modules(tmp_path: Path) ->
     assert _launches(tmp_path, [*notes, *_backward()])["module"].tolist()[0] == "encoder"
 
 
+def test_what_torch_compile_notes_is_no_module(tmp_path: Path) -> None:
+    notes = [traces.note("## Call CompiledFxGraph f2ca7n2tyrfaeqb6uzy6utltdtzwb3r2 ##", 0, 200)]
+    assert set(_launches(tmp_path, [*notes, *_backward()])["module"]) == {""}
+    assert "encoder" in set(_launches(tmp_path, [*notes, traces.note("encoder", 2, 100), *_backward()])["module"])
+
+
+def test_compiled_code_on_a_cpu_stands_beside_the_work_of_its_compiler(tmp_path: Path) -> None:
+    """Guards and bookkeeping count as dispatch; what the region spends itself is the fused code."""
+    events = [
+        traces.op("TorchDynamo Cache Lookup", 0, 10),
+        traces.op("Torch-Compiled Region: 0/0", 10, 80),
+        traces.op("Pregraph bytecode", 12, 2),
+        traces.op("AOTDispatcher Runtime Wrapper Prologue", 14, 2),
+        traces.op("aten::mm", 20, 30),
+    ]
+    found = link(read_trace(traces.write(tmp_path / "t.json", traces.document(events, gpu=False))))
+    assert dict(zip(found.launches["op"], found.launches["dur_ns"], strict=True)) == {
+        "Torch-Compiled Region: 0/0": 46_000,
+        "aten::mm": 30_000,
+    }
+    assert found.wrapper_ns == 14_000
+
+
 def test_a_launch_from_a_thread_without_operators_uses_the_external_id(tmp_path: Path) -> None:
     events = [traces.op("triton_poi_fused_add_0", 0, 50, ext=9), traces.launch(10, 4, tid=33, name="cuLaunchKernel", cat="cuda_driver"),
               traces.kernel("triton_poi_fused_add_0", 30, 5, 4, ext=9)]  # fmt: skip

@@ -28,7 +28,7 @@ from analyzer.insight.rules.selection import (
     waiting_note,
     worker,
 )
-from analyzer.insight.rules.statement import fact, step_us, steps_of
+from analyzer.insight.rules.statement import compile_mode, fact, step_us, steps_of
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.findings import Fact, Finding
 from analyzer.schema.operators import ITEMSIZE
@@ -84,13 +84,24 @@ def layout_conversions(a: Analysis) -> Finding | None:
         step_us=step_us(a),
         effort="a setting" if copies.empty else "a small change",
         disproof=(
-            "Run the model with memory_format=torch.channels_last and compare the times. If they do not fall, that "
-            "layout costs elsewhere what it saves here."
+            _other_layout(a)
             if _most_around(parts)
             else "Leave out the copy and run again. If a later operator copies instead or takes longer, the copy was needed."
         ),
         target="kernels",
     )
+
+
+def _other_layout(a: Analysis) -> str:
+    other = "torch.contiguous_format" if _is_channels_last(a) else "torch.channels_last"
+    return (
+        f"Run the model with memory_format={other} and compare the times. If they do not fall, that layout costs elsewhere "
+        "what it saves here."
+    )
+
+
+def _is_channels_last(a: Analysis) -> bool:
+    return a.run.facts is not None and a.run.facts.settings.memory_format == "channels_last"
 
 
 def _beside(a: Analysis, rows: pd.DataFrame, mine: pd.DataFrame) -> tuple[tuple[Fact, ...], str]:
@@ -131,10 +142,9 @@ def _layout_remedy(a: Analysis, conversions: Fact, copies: Fact) -> str:
     parts = []
     around, elsewhere = (part.figure.value or 0.0 for part in (conversions, copies))
     if around > NOTABLE * (around + elsewhere):
-        used = a.run.facts is not None and a.run.facts.settings.memory_format == "channels_last"
         parts.append(
             "The run uses channels_last already, so some operator around these convolutions does not."
-            if used
+            if _is_channels_last(a)
             else "In the channels_last format, for the model and its input, convolutions need no conversion."
         )
     if elsewhere:
@@ -178,7 +188,7 @@ def unfused_chains(a: Analysis) -> Finding | None:
         claim=(
             f"{shown(count)} kernels {per(a)} stand in {shown(chains)} {noun}: each reads a tensor as large as the one before "
             f"has just written, {shown(size)} in all. They take {shown(total)}, the largest part in {place(mine)}. "
-            f"torch.compile makes one kernel of such a chain, so that what passes between its parts stays on chip{kept}.{note}"
+            f"{_fused(a, kept)}{note}"
         ),
         facts=(share, count, chains, size, total, *more),
         saving=kernel_saving(a, through / gbps / 1e3 / steps_of(a), high, per_step_us(a, mine)),
@@ -187,8 +197,21 @@ def unfused_chains(a: Analysis) -> Finding | None:
         disproof=(
             "Run the model under torch.compile and compare the time of the kernels in place of these. If it is no shorter, the "
             "chains were not what they seem here."
+            if compile_mode(a) == "off"
+            else "Run with TORCH_LOGS=graph_breaks. If the compiled part of the model holds these operators without a break "
+            "between them, torch.compile kept them apart for a reason of its own."
         ),
         target="kernels",
+    )
+
+
+def _fused(a: Analysis, kept: str) -> str:
+    stays = f"so that what passes between its parts stays on chip{kept}"
+    if compile_mode(a) == "off":
+        return f"torch.compile makes one kernel of such a chain, {stays}."
+    return (
+        f"The model is compiled already, and these are no kernels of the compiler: they run where the graph breaks, or in "
+        f"operators that it leaves as they are. Without a break it makes one kernel of a chain, {stays}."
     )
 
 

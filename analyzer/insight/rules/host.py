@@ -20,7 +20,7 @@ from analyzer.insight.rules.selection import (
     waiting_note,
     waits,
 )
-from analyzer.insight.rules.statement import fact, saving, step_us, steps_of
+from analyzer.insight.rules.statement import compile_mode, fact, saving, step_us, steps_of
 from analyzer.insight.verdict import waiting_pct
 from analyzer.metrics.memory import LATENCY_US, NAMED_BOUND_SHARE
 from analyzer.schema.evidence import Evidence
@@ -42,6 +42,8 @@ MOSTLY = 0.5
 """More than this share of the kernels, and they are how the run works; of the idle time, and it is what fills it."""
 NOTABLE_PCT = 10.0
 """What fills less of the idle time than this is not told."""
+WITH_GRAPHS = ("reduce-overhead", "max-autotune")
+"""The modes of torch.compile that put a model into CUDA graphs."""
 MEANWHILE = {
     "runtime": "inside calls of the runtime or driver",
     "dataloader": "waiting for a data loader",
@@ -168,7 +170,20 @@ def _remedy(a: Analysis, doing: dict[str, Fact], *, graphs: bool, paused: bool) 
         return "Launching less often shortens only the rest. Call stacks (with_stack) tell what the host does in the pauses."
     if graphs:
         return "Most kernels come from CUDA graphs already, so the wait lies between them: prepare the next input meanwhile."
-    return "A CUDA graph or torch.compile launches many kernels at once; a larger batch gives each launch more work."
+    return _fewer_launches(a)
+
+
+def _fewer_launches(a: Analysis) -> str:
+    larger = "a larger batch gives each launch more work."
+    mode = compile_mode(a)
+    if mode == "off":
+        return f"A CUDA graph or torch.compile launches many kernels at once; {larger}"
+    if mode in WITH_GRAPHS:
+        return (
+            f"The run asked torch.compile for CUDA graphs (compile={mode}), and most kernels were launched one by one all the "
+            f"same: TORCH_LOGS=perf_hints tells why. Besides, {larger}"
+        )
+    return f"The model is compiled already; with compile=reduce-overhead it runs in CUDA graphs as well. Besides, {larger}"
 
 
 def _recorded(a: Analysis, *, timed: bool) -> str:
@@ -211,7 +226,7 @@ def short_kernels(a: Analysis) -> Finding | None:
             f"{shown(count)} of {shown(of)} kernels {per(a)} are shorter than {shown(limit)}, without those near the floor of "
             f"their work. They take {shown(time)} together; at the limits of the GPU, what is known of their work needs "
             f"{shown(floor)}. At that length it is starting and ending that takes the time. A larger batch gives each more "
-            f"work; torch.compile makes fewer and longer kernels of them.{note}"
+            f"work{_fewer(a)}.{note}"
         ),
         facts=(share, limit, count, of, time, floor, *more),
         saving=saving(a, 0.0, float(above), per_step_us(a, short)),
@@ -220,6 +235,12 @@ def short_kernels(a: Analysis) -> Finding | None:
         disproof="Double the batch. If the time of these kernels doubles too, it is their work that takes it.",
         target="kernels",
     )
+
+
+def _fewer(a: Analysis) -> str:
+    if compile_mode(a) == "off":
+        return "; torch.compile makes fewer and longer kernels of them"
+    return "; the model is compiled already, so these are what torch.compile left apart"
 
 
 def synchronising(a: Analysis) -> Finding | None:

@@ -45,13 +45,15 @@ class _Format:
 
 FORMATS = (
     _Format("tfloat32", "TF32", 10, "its whole range",
-            "torch.set_float32_matmul_precision with “high” and torch.backends.cudnn.allow_tf32 switch it on", "a setting"),
+            "", "a setting"),
     _Format("bfloat16", "bfloat16", 7, "its whole range",
             "torch.autocast switches it on", "a small change"),
     _Format("float16", "float16", 10, "far less of its range, so large values overflow",
             "torch.autocast switches it on; training needs a gradient scaler with it", "a small change"),
 )  # fmt: skip
 """The first that the matrix units of a device know is the one to name: the least is given up for it."""
+PRODUCTS_SWITCH = "torch.set_float32_matmul_precision with “high”"
+CONVOLUTIONS_SWITCH = "torch.backends.cudnn.allow_tf32"
 TILE = 16
 """Rows of the smallest tile that matrix units take (mma.m16n8, PTX ISA)."""
 BATCHED = ("aten::bmm", "aten::baddbmm")
@@ -72,10 +74,13 @@ def full_float32(a: Analysis) -> Finding | None:
     if a.device.type != "cuda" or known is None or known.sheet is None:
         return None
     there = known.sheet.matrix_tflops
-    target = next((f for f in FORMATS if f.dtype in there and not (a.device.vendor == AMD and f.dtype == "tfloat32")), None)
+    rows = rows[rows["product"] & rows["unit"].eq("vector") & rows["dtype"].eq("float32") & rows["floor_compute_us"].gt(0)]
+    switches = _switches(a, rows)
+    without = a.device.vendor == AMD or not switches
+    target = next((f for f in FORMATS if f.dtype in there and not (without and f.dtype == "tfloat32")), None)
     if target is None:
         return None
-    rows = rows[rows["product"] & rows["unit"].eq("vector") & rows["dtype"].eq("float32") & rows["floor_compute_us"].gt(0)]
+    on_already = "tfloat32" in there and a.device.vendor != AMD and not switches
     if "tfloat32" in there:
         rows = rows[~rows["unit_assumed"].astype(bool)]
     used = known.peak("vector", "float32")
@@ -97,7 +102,8 @@ def full_float32(a: Analysis) -> Finding | None:
         claim=(
             f"Products and convolutions in float32 take {shown(time)} {per(a)} on the vector units of the GPU; the floor of "
             f"their arithmetic is {shown(floor)}. Its matrix units have {shown(ratio)} the peak in {target.name}, which keeps "
-            f"{shown(bits)} of the {shown(full)} fraction bits of float32 and {target.keeps}. {target.how}.{note}"
+            f"{shown(bits)} of the {shown(full)} fraction bits of float32 and {target.keeps}. "
+            f"{_how(target, switches, on_already=on_already)}.{note}"
         ),
         facts=(share, time, floor, ratio, bits, full, *more),
         saving=kernel_saving(a, low / steps_of(a), high / steps_of(a), per_step_us(a, rows)),
@@ -109,6 +115,24 @@ def full_float32(a: Analysis) -> Finding | None:
         ),
         target="roofline",
     )
+
+
+def _switches(a: Analysis, rows: pd.DataFrame) -> tuple[str, ...]:
+    """Return what allows TF32 for the products ``rows`` and, as far as the run tells, is not set already."""
+    settings = a.run.facts.settings if a.run.facts else None
+    products = settings is not None and settings.matmul_precision in ("high", "medium")
+    convolutions = settings is not None and bool(settings.convolution_tf32)
+    if settings is not None:  # of those that some of the rows need
+        is_convolution = rows["kind"].isin(("convolution", "depthwise"))
+        products = products or bool(is_convolution.all())
+        convolutions = convolutions or not is_convolution.any()
+    return (PRODUCTS_SWITCH,) * (not products) + (CONVOLUTIONS_SWITCH,) * (not convolutions)
+
+
+def _how(target: _Format, switches: tuple[str, ...], *, on_already: bool) -> str:
+    if target.dtype == "tfloat32":
+        return f"{' and '.join(switches)} {'switches' if len(switches) == 1 else 'switch'} it on"
+    return f"The run allows TF32 already, and these kernels do not use it; {target.how}" if on_already else target.how
 
 
 def _faster(rows: pd.DataFrame, tflops: float) -> tuple[float, float]:

@@ -34,6 +34,16 @@ def step_us(a: Analysis) -> float:
     return a.totals.wall_us / steps_of(a)
 
 
+def compile_mode(a: Analysis) -> str:
+    """Return the mode of torch.compile that the run was recorded with: "off" without, and for a bare trace."""
+    settings = a.run.facts.settings if a.run.facts else None
+    if settings is None:
+        return "off"
+    if settings.compile == "off" and (settings.execution or "").startswith("torch.compile"):
+        return "default"
+    return settings.compile
+
+
 def fact(name: str, value: float, unit: str, evidence: Evidence) -> Fact:
     """Return one figure that a finding rests on."""
     return Fact(name, Quantity(value, unit, evidence))
