@@ -35,8 +35,8 @@ class Reporter:
     console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
 
     @contextmanager
-    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
-        """Show ``title`` while the block runs, then one line with the elapsed time."""
+    def stage(self, title: str, total: int | None = None, *, quiet_end: bool = False) -> Iterator[Stage]:
+        """Show ``title`` while the block runs, then one line with the elapsed time unless ``quiet_end``."""
         self.current = title
         stage = Stage(total)
         started = time.monotonic()
@@ -51,7 +51,7 @@ class Reporter:
                 yield stage
         else:
             yield stage
-        if not self.quiet:
+        if not (self.quiet or quiet_end):
             elapsed = time.monotonic() - started
             note = f"  {stage.note}" if stage.note else ""
             self.console.print(f"  {title}: {elapsed:.1f} s{note}", markup=False, soft_wrap=True)

@@ -13,17 +13,18 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from analyzer.cli import _config_dir, read_settings
+from analyzer.cli.failures import config_dir
+from analyzer.cli.reading import read_settings
 from analyzer.errors import ConfigError
 from analyzer.schema.settings import Settings
-from analyzer.tasks import REPORT_FILES
+from analyzer.tasks.inputs import REPORT_FILES
 from tests import traces
 
 CHOICES = {"vit": "vit_base_patch16_224", "cnn": "convnext_base", "task": "profile"}
 
 
 def settings(*overrides: str, **choices: str) -> Settings:
-    with initialize_config_dir(version_base="1.3", config_dir=_config_dir()):
+    with initialize_config_dir(version_base="1.3", config_dir=config_dir()):
         return read_settings(compose("config", overrides=list(overrides)), CHOICES | choices)
 
 
@@ -57,10 +58,10 @@ def test_one_model_and_any_timm_name() -> None:
     assert (own.factory, own.label) == ("my.models:build", "build")
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for f in ("vit", "cnn") for p in (Path(_config_dir()) / f).glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(p.stem for f in ("vit", "cnn") for p in (Path(config_dir()) / f).glob("*.yaml")))
 def test_every_model_file_is_named_by_its_model(name: str) -> None:
     for family in ("vit", "cnn"):
-        file = Path(_config_dir()) / family / f"{name}.yaml"
+        file = Path(config_dir()) / family / f"{name}.yaml"
         if file.is_file():
             found = settings(f"{family}={name}", **{family: name})
             names = [m.name for m in found.models if m.family == family]
@@ -200,7 +201,7 @@ def test_help_names_every_group_and_setting_and_imports_nothing_heavy(tmp_path: 
         (["runs=traces/X"], "takes no runs="),
         (["gpu_spec=none.yaml"], "gpu_spec=none.yaml is missing"),
         (["gpu_spec=.", "dry_run=true"], "gpu_spec=. is no file"),
-        (["task=doctor", "gpu_spec=none.yaml"], "takes no gpu_spec="),
+        (["task=doctor", "gpu_spec=none.yaml"], "gpu_spec= tells of the GPU of traces"),
         (["vit=null"], "must be a string"),
         (["task=report", "runs=" + "a" * 5000], "too long"),
     ],

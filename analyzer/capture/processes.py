@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
 _GRACE_S = 5.0
+_KILLED = -9
+_KERNEL_COUNTS = Path("/proc/vmstat")
 
 
-def start(module: str, errors: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+def start(module: str, errors: int = subprocess.DEVNULL, keep: Sequence[int] = ()) -> subprocess.Popen[str]:
     """Start ``python -m module`` with a pipe to its stdin, which it must watch: closed means that it has to end.
 
-    It stands in a session of its own, so that Ctrl-C reaches only us.
+    It stands in a session of its own, so that Ctrl-C reaches only us. It inherits the file descriptors ``keep``.
     """
     found = os.environ.get("PYTHONPATH")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), *([found] if found else [])])}
@@ -26,6 +30,7 @@ def start(module: str, errors: int = subprocess.DEVNULL) -> subprocess.Popen[str
         stderr=errors,
         text=True,
         env=environment,
+        pass_fds=keep,
         start_new_session=True,
     )
 
@@ -48,3 +53,24 @@ def stop(process: subprocess.Popen[str], grace_s: float = _GRACE_S) -> bool:
             process.kill()
             process.wait()
     return True
+
+
+def memory_kills() -> int:
+    """Return how many processes the kernel has ended for want of memory since it started, 0 where it does not say."""
+    try:
+        found = re.search(r"^oom_kill (\d+)$", _KERNEL_COUNTS.read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
+
+
+def killing(status: int, kills: int) -> tuple[bool, str]:
+    """Return whether a process that ended with ``status`` was ended for want of memory, and what to say; "" if not killed.
+
+    ``kills``: by how much ``memory_kills`` rose while it ran. A kill for another reason looks the same but for that.
+    """
+    if status != _KILLED:
+        return False, ""
+    if kills > 0:
+        return True, "the system ended the process for want of memory"
+    return False, "the process was killed, probably for want of memory"

@@ -5,8 +5,8 @@ Pandas is imported where a table is read: before that, a report makes its direct
 
 from __future__ import annotations
 
-import os
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +32,7 @@ TIMINGS_FILE = "timings.csv"
 SAMPLES_FILE = "samples.csv"
 _MAX_RUN_JSON_BYTES = 4 << 20
 _MAX_FIGURE = 1e18
+_mark = secrets.token_hex(8)
 
 
 def safe_name(text: str) -> str:
@@ -96,10 +97,19 @@ def exact_directory(target: Path, is_ours: Callable[[Path], bool]) -> Iterator[N
         shutil.rmtree(old, ignore_errors=True)
 
 
+def mark_parts(token: str) -> None:
+    """Put ``token`` into the names of the unfinished directories that this process makes from now on.
+
+    A parent that chose it finds what a child left that died. Process numbers would not do: folders are shared between machines.
+    """
+    global _mark  # noqa: PLW0603
+    _mark = safe_name(token)
+
+
 def _make_part(root: Path, base: str) -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
-        part = root / f".{base}.{os.getpid()}.{time.monotonic_ns()}.part"
+        part = root / f".{base}.{_mark}.{time.monotonic_ns()}.part"
         part.mkdir()
     except (FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"{root} is a file, a directory is needed there", "choose another directory") from error
