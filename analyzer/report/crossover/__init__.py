@@ -1,0 +1,1 @@
+"""The crossover report: a sweep as one page and the files beside it."""
