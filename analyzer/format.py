@@ -9,6 +9,7 @@ from analyzer.schema.evidence import Evidence, Quantity
 
 APPROXIMATELY = "≈ "
 MISSING = "n/a"
+MAX_RATIO_PLACES = 6
 
 
 def digits(value: float, significant: int = 3) -> str:
@@ -77,11 +78,21 @@ def times(ratio: Quantity) -> str:
 
 
 def ratio_places(ratio: Quantity) -> int:
-    """Return the decimals of a ratio and its ends: two where its interval is narrower than 0.5, one below 5, else none."""
-    if ratio.low is None or ratio.high is None:
-        return 2
-    width = ratio.high - ratio.low
-    return 2 if width < 0.5 else 1 if width < 5 else 0
+    """Return the decimals of a ratio and its ends: two where its interval is narrower than 0.5, one below 5, else none.
+
+    More where the ratio would have fewer than two digits or its lower end none, and where an end would be written as 1 that is
+    not: up to two decimals, or as many as it takes where the interval leaves 1 out.
+    """
+    low, high, value = ratio.low, ratio.high, ratio.value
+    places = 2 if low is None or high is None or high - low < 0.5 else 1 if high - low < 5 else 0
+    for number, significant in ((value, 2), (low, 1)):
+        if number and math.isfinite(number):
+            places = max(places, significant - 1 - math.floor(math.log10(abs(number))))
+    if low is not None and high is not None:
+        most = MAX_RATIO_PLACES if low > 1 or high < 1 else 2
+        while places < most and any(end != 1 and float(f"{end:.{places}f}") == 1 for end in (low, high)):
+            places += 1
+    return min(places, MAX_RATIO_PLACES)
 
 
 _WRITTEN: dict[str, Callable[[float], str]] = {

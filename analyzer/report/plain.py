@@ -1,4 +1,4 @@
-"""Values fit for JSON."""
+"""Values fit for a file: JSON has no word for NaN, and UTF-8 none for half a character."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from analyzer.report.text import visible
+
 
 def plain(value: Any) -> Any:
-    """Replace NaN and infinity, which JSON has no word for, by None."""
+    """Replace NaN and infinity by None, and take control and bidi characters and surrogates out of every text."""
+    if isinstance(value, str):
+        return visible(value)
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {visible(key) if isinstance(key, str) else key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, np.generic):

@@ -33,10 +33,16 @@ def _ellipsis(found: re.Match[str]) -> str:
     return "…" + whole[len(whole.rstrip(".;:!?)")) :]  # what ends the sentence
 
 
+def visible(text: str) -> str:
+    """Return ``text`` without control, bidi and invisible characters, each line break or tab as a space."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(" " if c in "\n\t\r" else c for c in text if c in "\n\t\r" or unicodedata.category(c) not in _UNSAFE)
+
+
 def clean(text: str, limit: int = SENTENCE_LIMIT) -> str:
     """Return ``text`` without control, bidi and invisible characters and without home paths, cut to ``limit`` characters."""
-    head = text[: 4 * limit + 64]
-    kept = "".join(" " if c in "\n\t\r" else c for c in head if c in "\n\t\r" or unicodedata.category(c) not in _UNSAFE)
+    kept = visible(text[: 4 * limit + 64])
     kept = re.sub(r" {2,}", " ", without_homes(kept)).strip()
     return kept if len(kept) <= limit else f"{kept[: limit - 1].rstrip()}…"
 

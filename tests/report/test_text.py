@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer import format as fmt
+from analyzer.report.plain import plain
 from analyzer.report.text import clean, kernel_label, without_homes
 from analyzer.schema.evidence import Evidence, Quantity
 
@@ -120,3 +121,28 @@ def test_axis_and_counts() -> None:
 @pytest.mark.parametrize("value", [0.05, -0.05])
 def test_a_trace_of_something_has_no_sign(value: float) -> None:
     assert fmt.percent(value) == "under 0.1 %"
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "written", "ends"),
+    [
+        (0.147, 0.13, 0.98, "0.15x", "0.13x to 0.98x"),  # two digits at least, though the interval is wide
+        (1.4, 1.0064, 1.8, "1.40x", "1.01x to 1.80x"),  # an end that leaves 1 out is not written as 1
+        (15.4, 0.77, 300.0, "15.4x", "0.8x to 300.0x"),  # nor one on the other side of it
+        (1.4, 1.0004, 1.8, "1.4000x", "1.0004x to 1.8000x"),
+        (1.2, 0.9999, 1.9, "1.20x", "1.00x to 1.90x"),  # which no two decimals can tell from 1
+        (8.2, 3.0, 20.0, "8.2x", "3.0x to 20.0x"),
+        (30.0, 20.0, 60.0, "30x", "20x to 60x"),
+        (2.0, None, None, "2.00x", ""),
+        (0.0043, None, None, "0.0043x", ""),
+    ],
+)
+def test_a_ratio_has_the_digits_that_it_takes(
+    value: float, low: float | None, high: float | None, written: str, ends: str
+) -> None:
+    ratio = Quantity(value, "x", Evidence.DERIVED, low, high)
+    assert (fmt.times(ratio), fmt.interval(ratio)) == (written, ends)
+
+
+def test_what_a_file_holds_has_no_half_characters_and_no_nan() -> None:
+    assert plain({"a\ud83d": ["b\u202e\n", float("nan"), ("c", 1)]}) == {"a": ["b ", None, ["c", 1]]}
