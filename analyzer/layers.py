@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from analyzer.access.result import Rates, Subject, build
 from analyzer.access.subject import COMPARED, caches
 from analyzer.access.units import Unit, units_of
 from analyzer.errors import ConfigError
-from analyzer.hardware.lookup import sheets
+from analyzer.hardware.lookup import nearest, sheets
 from analyzer.hardware.sheet import GpuSheet
 from analyzer.schema.access import AccessResult, CacheFacts
 from analyzer.trace.calls import calls_of
@@ -53,7 +52,7 @@ def targets(keys: Sequence[str], own: GpuSheet | None = None) -> tuple[Target, .
     found = [_target(_apart(own, known), f"gpu_spec sheet of {own.name}")] if own is not None else []
     for key in keys or (() if own is not None else (DEFAULT_GPU,)):
         if key not in known:
-            raise ConfigError(f"no GPU called {key!r} in the database", f"nearest: {', '.join(_nearest(key, list(known)))}")
+            raise ConfigError(f"no GPU called {key!r} in the database", f"nearest: {', '.join(nearest(key, list(known)))}")
         found.append(_target(known[key], f"gpu={key}"))
     return tuple(found)
 
@@ -69,11 +68,6 @@ def _target(sheet: GpuSheet, given: str) -> Target:
     if isinstance(cache, str):
         raise ConfigError(f"{given} has no cache model: {cache}", f"for example gpu=[{','.join(COMPARED[1:])}]")
     return Target(sheet, cache)
-
-
-def _nearest(key: str, known: list[str]) -> list[str]:
-    alike = [name for name in known if key and (name.startswith(key) or key in name)]
-    return (alike + [n for n in difflib.get_close_matches(key, known, n=3, cutoff=0.3) if n not in alike])[:4] or known
 
 
 def analyze_layers(layers: Layers, gpus: Sequence[Target]) -> AccessResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -53,6 +54,12 @@ def find_sheet(device: DeviceFacts) -> GpuSheet | None:
 def sheets() -> dict[str, GpuSheet]:
     """Return every GPU of the database by its key. Products of several devices stand whole."""
     return {key: _sheet(key) for key in _texts()}
+
+
+def nearest(key: str, known: list[str]) -> list[str]:
+    """Return up to four of ``known`` that are spelled most like ``key``; all of them where none is."""
+    alike = [name for name in known if key and (name.startswith(key) or key in name)]
+    return (alike + [n for n in difflib.get_close_matches(key, known, n=3, cutoff=0.3) if n not in alike])[:4] or known
 
 
 def sheet_of(key: str) -> GpuSheet:

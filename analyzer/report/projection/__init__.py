@@ -1,0 +1,1 @@
+"""The report on what runs would take on other GPUs."""
