@@ -49,6 +49,11 @@ class Damage:
         """Note that the file ends too early or holds more than one document, and how that shows."""
         self._end.append(what)
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Tell whether the file ends too early, so that what is not in it may have stood behind that point."""
+        return bool(self._end)
+
     def sentences(self) -> tuple[str, ...]:
         """Return what a reader has to know, most grave first; nothing for a sound file."""
         end = tuple(f"{what}: whatever stood behind that point is missing from every figure" for what in self._end[:1])

@@ -10,6 +10,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 from analyzer.format import count, digits, quantity
+from analyzer.insight.reproduction import recording_command
 from analyzer.report.blocks import Block, Cell, Folded, Head, Link, Links, Listing, Notice, Row, Section, Table, badge, number
 from analyzer.report.facts import environment
 from analyzer.report.origin import Origin, command_line, report_command, trace_href
@@ -261,7 +262,7 @@ def _reproduce(study: Study, origin: Origin) -> Listing:
         if facts is None:
             items.append((clean(a.label, 60), report_command((a.run,), origin)))
         elif facts.command:
-            items.append((clean(a.label, 60), command_line(facts.command)))
+            items.append((clean(a.label, 60), command_line(recording_command(facts))))
         else:
             items.append((clean(a.label, 60), "the run was not recorded by the command line"))
     whole = report_command(tuple(a.run for a in study.analyses), origin)
