@@ -12,23 +12,32 @@ analyzer: profiles Vision Transformer and CNN inference and explains the speed g
 
   analyzer                                          profile ViT-B/16 and ConvNeXt-B here, write the report
   analyzer vit=vit_tiny_patch16_224 cnn=resnet18    another pair
-  analyzer cnn=none vit=vit_small_patch16_224       one model alone
+  analyzer model=vit_small_patch16_224              one model alone, of either family
   analyzer vit.name=beit_base_patch16_224           any timm model, by its name
   analyzer vit.factory=package.module:function      a torch.nn.Module of one's own
   analyzer batch_size=32 image_size=384 dtype=bfloat16 device=cuda:0
-  analyzer -m image_size=224,384 batch_size=1,8     every combination, one report each
+  analyzer layout=channels_last compile=default attention=math      settings that decide many a comparison
+  analyzer -m image_size=224,384 batch_size=1,8     a sweep: every point once, one crossover report; resumes when repeated
+  analyzer -m experiment=smoke                      a small sweep; dry_run=true lists its points
+  analyzer -m experiment=vit_cnn_speed              the published grid of five models
   analyzer task=report runs=traces/X                a report from run directories or bare Kineto traces: no GPU, no torch
   analyzer task=report runs=t.json.gz steps=3-5     of some profiler steps; annotation=NAME, rank=N select likewise
+  analyzer task=compare runs=[A,B,C] baseline=B     any number of runs or traces, of any GPUs and models
+  analyzer task=project runs=X onto=[a100_sxm4_80gb,b200]
+                                                    what its kernels would take on other GPUs; what is validated
+  analyzer task=crossover runs=traces/sweeps/X      the report of a sweep again; price=2.5 adds images per unit of currency
+  analyzer task=gate runs=NEW baseline=OLD          exit code 4 if something takes clearly longer; Markdown and JUnit
   analyzer task=access image_size=512 gpu=[h100_sxm5_80gb,a100_sxm4_80gb]
                                                     what both models do to the caches, from shapes alone: runs nothing
   analyzer task=calibrate                           measure this device's copy bandwidth and matmul rate
   analyzer task=doctor                              what can be measured here
+  analyzer task=doctor runs=t.json.gz               what a trace supports, what is odd, how to record a better one
   analyzer task=tensorboard runs=traces/X           a log directory for TensorBoard's profiler plugin
   analyzer dry_run=true                             show the plan, run nothing
   analyzer --cfg job --resolve                      show the settings in force, run nothing
 """
 _TAIL = """\
-Exit codes: 0 done, 1 failed, 3 something could not be measured (strict=true).
+Exit codes: 0 done, 1 failed, 3 something could not be measured (strict=true), 4 the gate failed.
 Completion: eval "$(analyzer -sc install=bash)"      Hydra's own options: analyzer --hydra-help
 """
 
