@@ -6,14 +6,19 @@ import dataclasses
 import fcntl
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from analyzer.capture.answers import Answer
+from analyzer.capture import points, processes
+from analyzer.capture.answers import Answer, InterruptedAfterAnswerError, ask
 from analyzer.capture.locks import held
 from analyzer.capture.points import Identity, PointPlan, PointStore, _judged, _remove_remains, plan_point
 from analyzer.capture.privacy import masked_record, masked_setting
@@ -379,3 +384,47 @@ def test_progress_counts_what_is_left() -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+ANSWERS = """
+import json, pathlib, sys
+request = json.loads(sys.stdin.readline())
+if request["answers"]:
+    pathlib.Path(request["path"]).write_text(json.dumps({"value": "run-x"}))
+pathlib.Path(request["ready"]).touch()
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(("answers", "raised"), [(True, InterruptedAfterAnswerError), (False, KeyboardInterrupt)])
+def test_an_answer_that_is_ready_survives_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool, raised: type[BaseException]
+) -> None:
+    def start(_module: str, errors: int, _keep: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-c", ANSWERS], stdin=subprocess.PIPE, stderr=errors, text=True)
+
+    def interrupt() -> None:
+        while not (tmp_path / "ready").exists():
+            threading.Event().wait(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(processes, "start", start)
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        ask("any", {"answers": answers, "ready": str(tmp_path / "ready")})
+    assert type(caught.value) is raised
+    assert not answers or caught.value.answer == Answer("run-x")  # type: ignore[attr-defined]
+
+
+def test_a_point_that_was_whole_when_the_interruption_came_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> Answer:
+        raise InterruptedAfterAnswerError(Answer("run-x"))
+
+    monkeypatch.setattr(points, "ask", interrupted)
+    store, plan = PointStore(tmp_path), plan_point(VIT, CaptureSettings(out_root=tmp_path), IDENTITY)
+    store.lock(plan.key).parent.mkdir(exist_ok=True)  # as the lock of the point leaves it
+    with pytest.raises(KeyboardInterrupt):
+        points.measure(plan, store)
+    record = store.read(plan.key)
+    assert record is not None
+    assert (record.status, record.run) == ("measured", "run-x")

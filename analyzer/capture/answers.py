@@ -44,11 +44,23 @@ class Answer:
     last_line: str = ""
 
 
+class InterruptedAfterAnswerError(KeyboardInterrupt):
+    """Ctrl-C came, but the process had its answer ready: what it measured need not be lost."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        super().__init__()
+
+
 def ask(module: str, request: dict[str, Any], keep: Sequence[int] = ()) -> Answer:
     """Run ``python -m module``, hand it ``request``, return its answer; it inherits the descriptors ``keep``.
 
     On Ctrl-C the process gets 10 s to tidy up.
+
+    Raises:
+        InterruptedAfterAnswerError: Ctrl-C came while an answer other than an error was ready.
     """
+    interrupted = False
     with tempfile.TemporaryDirectory(prefix="analyzer-") as scratch:
         path = Path(scratch) / "answer.json"
         with (Path(scratch) / "stderr").open("w+b") as output:
@@ -62,12 +74,23 @@ def ask(module: str, request: dict[str, Any], keep: Sequence[int] = ()) -> Answe
                 except OSError:
                     pass  # it died at once; its missing answer says so
                 process.wait()
+            except KeyboardInterrupt:
+                interrupted = True
             finally:
                 processes.stop(process, _GRACE_S)
-            try:
-                answer = json.loads(path.read_bytes())
-            except (OSError, ValueError):
-                return Answer(None, status=process.returncode, last_line=_last_line(output))
+            answer = _read(path, process.returncode, output)
+    if not interrupted:
+        return answer
+    if answer.value is not None:
+        raise InterruptedAfterAnswerError(answer)
+    raise KeyboardInterrupt
+
+
+def _read(path: Path, status: int, output: Any) -> Answer:
+    try:
+        answer = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return Answer(None, status=status, last_line=_last_line(output))
     if "error" in answer:
         return Answer(None, answer["error"], answer["message"], answer["hint"])
     return Answer(answer["value"])

@@ -24,7 +24,7 @@ import msgspec
 
 from analyzer import errors
 from analyzer.capture import processes
-from analyzer.capture.answers import Answer, ask
+from analyzer.capture.answers import Answer, InterruptedAfterAnswerError, ask
 from analyzer.capture.locks import held, private_directory
 from analyzer.capture.privacy import masked_record
 from analyzer.errors import AnalyzerError, ConfigError, DeviceError, OutOfMemoryError, TraceError, UnsupportedError
@@ -312,10 +312,11 @@ def _write_whole(path: Path, text: bytes) -> None:
         raise
 
 
-def measure(plan: PointPlan, keep: Sequence[int] = ()) -> PointRecord:
-    """Measure the point of ``plan`` in a fresh process and return its record, whatever comes of it.
+def measure(plan: PointPlan, store: PointStore, keep: Sequence[int] = ()) -> PointRecord:
+    """Measure the point of ``plan`` in a fresh process, write its record to ``store`` and return it, whatever comes of it.
 
-    The process inherits the descriptors ``keep``, so that it holds their locks for as long as it lives.
+    A point that was whole when Ctrl-C came is written too. The process inherits the descriptors ``keep``, so that it holds
+    their locks for as long as it lives.
     """
     settings = dataclasses.asdict(plan.capture) | {
         "out_root": str(plan.capture.out_root.absolute()),
@@ -327,10 +328,20 @@ def measure(plan: PointPlan, keep: Sequence[int] = ()) -> PointRecord:
     kills, started = processes.memory_kills(), time.monotonic()
     token = secrets.token_hex(8)
     request = {"choice": dataclasses.asdict(plan.choice), "settings": settings, "token": token}
-    answer = ask(_WORKER, request, keep)
-    status, reason, hint = _judged(answer, processes.memory_kills() - kills)
+    try:
+        answer = ask(_WORKER, request, keep)
+    except InterruptedAfterAnswerError as interruption:
+        store.write(_record(plan, interruption.answer, 0, started))
+        raise
     if answer.value is None:
         _remove_remains(plan.capture.out_root, token)
+    record = _record(plan, answer, processes.memory_kills() - kills, started)
+    store.write(record)
+    return record
+
+
+def _record(plan: PointPlan, answer: Answer, kills: int, started: float) -> PointRecord:
+    status, reason, hint = _judged(answer, kills)
     return PointRecord(
         format_version=POINT_FORMAT_VERSION,
         key=plan.key,

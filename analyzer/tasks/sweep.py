@@ -199,10 +199,9 @@ def _settle(plan: PointPlan, resume: bool, started: str, progress: Progress, rep
             progress.settle(plan.key, None)
             return record
         waiting = f"{title}: waiting for the device, which another process measures on"
-        with held(device_lock(plan.identity.lock), lambda: reporter.say(waiting)) as device:
-            with reporter.stage(title, quiet_end=True):
-                record = measure(plan, (*point, *device))
-            store.write(record)
+        lock = held(device_lock(plan.identity.lock), lambda: reporter.say(waiting))
+        with lock as device, reporter.stage(title, quiet_end=True):
+            record = measure(plan, store, (*point, *device))
     progress.settle(plan.key, record.seconds)
     said = f"{_SAID[record.status]}: {record.reason}; " if record.status != "measured" else ""
     reporter.say(f"{title}: {said}{record.seconds:.1f} s{progress.time_left()}")  # here a path helps
