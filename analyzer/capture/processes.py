@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
 _GRACE_S = 5.0
 _KILLED = -9
 _KERNEL_COUNTS = Path("/proc/vmstat")
+_PROC = Path("/proc")
+_CLOCK_STEP_S = 30.0
+"""How far a time of creation may be off after a step of the clock; a number is not used again so soon."""
 
 
 def start(module: str, errors: int = subprocess.DEVNULL, keep: Sequence[int] = ()) -> subprocess.Popen[str]:
@@ -35,6 +39,17 @@ def start(module: str, errors: int = subprocess.DEVNULL, keep: Sequence[int] = (
     )
 
 
+def send(process: subprocess.Popen[str], request: Mapping[str, object]) -> None:
+    """Write ``request`` as one line of JSON to a process that ``start`` started; one that died gives no answer later."""
+    if process.stdin is None:
+        raise AssertionError("the process is started with a pipe")
+    try:
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()  # left open: the process ends when it closes
+    except OSError:
+        return  # it is gone; its missing answer says so
+
+
 def stop(process: subprocess.Popen[str], grace_s: float = _GRACE_S) -> bool:
     """Close the stdin of ``process``, wait ``grace_s`` at most, then kill it; return whether it ended by itself."""
     try:
@@ -53,6 +68,36 @@ def stop(process: subprocess.Popen[str], grace_s: float = _GRACE_S) -> bool:
             process.kill()
             process.wait()
     return True
+
+
+def birth(pid: int) -> float:
+    """Return a number that tells the process ``pid`` from an earlier or later one of the same number.
+
+    Under Linux it is the start in ticks since the machine booted (proc(5), field 22 of ``/proc/PID/stat``), which no step of
+    the clock changes; elsewhere the time of creation in seconds.
+
+    Raises:
+        psutil.Error: there is no such process, or it is not for us to look at.
+    """
+    try:
+        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()  # the name may hold blanks and brackets
+        return -float(fields[19])
+    except (OSError, ValueError, IndexError):
+        import psutil
+
+        return psutil.Process(pid).create_time()
+
+
+def lives(pid: int, born: float) -> bool:
+    """Tell whether the process ``pid`` whose ``birth`` was ``born`` is there."""
+    import psutil  # not above: the command line loads this module for every task, and a report needs no psutil
+
+    try:
+        return abs(birth(pid) - born) <= (0.0 if born < 0 else _CLOCK_STEP_S)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True  # it is there, and not for us to look at
 
 
 def memory_kills() -> int:

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import psutil
 
-from analyzer.capture.nvml import NvmlReader, load
+from analyzer.capture.nvml import NO_PACKAGE, NvmlReader, load
 
 
 class ProcessReader:
@@ -101,12 +101,15 @@ def summary(process: ProcessReader, nvml: NvmlReader | None, no_nvml: str, count
     }
 
 
-def open_nvml(wanted: bool, uuid: str | None) -> tuple[NvmlReader | None, str]:
-    """Return the reader of the device and why there is none; ``wanted`` is False for a run on the CPU."""
+def open_nvml(wanted: bool, uuid: str | None, found: Callable[[], Any] = load) -> tuple[NvmlReader | None, str]:
+    """Return the reader of the device and why there is none; ``wanted`` is False for a run on the CPU.
+
+    ``found`` returns the module ``pynvml``, or raises ImportError.
+    """
     try:
-        api = load()
+        api = found()
     except ImportError:
-        return None, "nvidia-ml-py is not installed"
+        return None, NO_PACKAGE
     reader = NvmlReader(api, uuid)
     if wanted:
         reader.open()
@@ -115,8 +118,8 @@ def open_nvml(wanted: bool, uuid: str | None) -> tuple[NvmlReader | None, str]:
     return None, f"the model runs on the CPU ({failure})" if failure else "the model runs on the CPU"
 
 
-def main() -> None:
-    """Run the process."""
+def main(found: Callable[[], Any] = load) -> None:
+    """Run the process; ``found`` is where NVML comes from."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes our stdin
     settings = json.loads(sys.stdin.readline())
     parent = int(settings["pid"])
@@ -126,7 +129,7 @@ def main() -> None:
         return bool(ready) or os.getppid() != parent  # nothing is ever sent: readable means closed
 
     process = ProcessReader(parent)
-    nvml, no_nvml = open_nvml(bool(settings["nvml"]), settings["uuid"])
+    nvml, no_nvml = open_nvml(bool(settings["nvml"]), settings["uuid"], found)
     with Path(settings["path"]).open("w") as out:
         count = sample_until(wait, float(settings["period_s"]), process, nvml, out)
         if nvml is not None:

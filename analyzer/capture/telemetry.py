@@ -16,6 +16,9 @@ from analyzer.capture import processes
 from analyzer.schema.run import SourceFacts, TelemetryFacts
 from analyzer.schema.tables import SAMPLES
 
+MODULE = "analyzer.capture.sampler"
+"""The program that samples."""
+
 
 @dataclass
 class Telemetry:
@@ -44,7 +47,7 @@ def sampled(scratch: Path, period_s: float, nvml: bool, uuid: str | None) -> Ite
     path = scratch / "samples.raw.jsonl"
     settings = {"pid": os.getpid(), "period_s": period_s, "nvml": nvml, "uuid": uuid, "path": str(path.absolute())}
     try:
-        process = processes.start("analyzer.capture.sampler")
+        process = processes.start(MODULE)
     except OSError as error:
         telemetry.facts = _unavailable(period_s, f"the sampler could not start: {error.strerror}")
         yield telemetry

@@ -13,12 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 from fake_nvml import FakeNvml
-from own_processes import children
+from own_processes import children, kill, sole_child
 
-from analyzer.capture import processes, sampler
+from analyzer.capture import nvml, processes, sampler
 from analyzer.capture.nvml import NvmlReader
 from analyzer.capture.sampler import ProcessReader, sample_until, summary
 from analyzer.capture.telemetry import sampled
+from analyzer.schema.run import SourceFacts
 
 NO_DRIVER = not Path("/proc/driver/nvidia").exists()
 
@@ -48,6 +49,28 @@ def test_without_a_driver_the_reason_is_named(tmp_path: Path) -> None:
     assert not telemetry.facts.gpm.available
 
 
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_without_the_package_of_nvml_psutil_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_gpu: bool) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "pynvml.py").write_text("raise ModuleNotFoundError('No module named pynvml')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "first"), prepend=os.pathsep)  # the sampler is a process of its own
+    with sampled(tmp_path, 0.05, on_gpu, "GPU-0" if on_gpu else None) as telemetry:
+        time.sleep(0.2)
+    facts = telemetry.facts
+    assert facts is not None
+    assert facts.psutil.available
+    assert facts.samples >= 1
+    missing = SourceFacts(available=False, reason="nvidia-ml-py is not installed: pip install nvidia-ml-py")
+    assert (facts.nvml, facts.gpm) == (missing, missing)
+
+
+def test_without_the_package_of_nvml_nothing_asks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert nvml.gpm_failure("GPU-0") == nvml.NO_PACKAGE
+    assert nvml.driver_version() is None
+    assert nvml.power_limits(None) == {}
+
+
 def test_a_lost_device_does_not_end_psutil() -> None:
     reader = NvmlReader(FakeNvml(failures={"nvmlDeviceGetClockInfo": (15, 5)}), "u")
     reader.open()
@@ -67,8 +90,7 @@ def test_a_lost_device_does_not_end_psutil() -> None:
 
 def test_a_sampler_that_dies_is_recorded(tmp_path: Path) -> None:
     with sampled(tmp_path, 0.05, False, None) as telemetry:
-        (child,) = children()
-        child.kill()
+        kill(sole_child())
     assert telemetry.facts is not None
     assert "status -9" in telemetry.facts.psutil.reason
     assert not telemetry.facts.psutil.available
@@ -77,7 +99,7 @@ def test_a_sampler_that_dies_is_recorded(tmp_path: Path) -> None:
 def test_a_sampler_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes.stop, "__defaults__", (0.2,))
     with sampled(tmp_path, 0.05, False, None) as telemetry:
-        (child,) = children()
+        child = sole_child()
         child.suspend()
     assert telemetry.facts is not None
     assert "killed" in telemetry.facts.psutil.reason
@@ -86,7 +108,7 @@ def test_a_sampler_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_it_ignores_sigint_and_imports_no_torch(tmp_path: Path) -> None:
     with sampled(tmp_path, 0.05, False, None) as telemetry:
-        (child,) = children()
+        child = sole_child()
         while not (tmp_path / "samples.raw.jsonl").exists():
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)

@@ -1,0 +1,1 @@
+"""The report on predictions held against hardware counters."""
