@@ -1,6 +1,7 @@
 # make report   set everything up, run the default pair on this machine, write the report
 # make test     set everything up, run the tests
 # make check    lint, types, import contract
+# make gpu-evidence minutes=9   measure the GPU here by a plan and pack what comes of it; again to go on (docs/evidence.md)
 # make fuzz     read hostile inputs: FUZZ_INPUTS=10000 generated ones, then FUZZ_SECONDS=60 guided by coverage
 
 PYTHON ?= python3
@@ -12,10 +13,10 @@ FUZZ_INPUTS ?= 10000
 FUZZ_SECONDS ?= 60
 RUN ?=
 
-.PHONY: report test check fuzz format clean help
+.PHONY: report test check fuzz gpu-evidence format clean help
 
 help:
-	@sed -n 's/^# //p' Makefile | head -4
+	@sed -n 's/^# //p' Makefile | head -5
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +42,19 @@ $(FUZZ_STAMP): $(STAMP)
 fuzz: $(FUZZ_STAMP)
 	$(BIN)/python -m fuzz.generate $(FUZZ_INPUTS)
 	$(BIN)/python -m fuzz.reader $(FUZZ_SECONDS)
+
+# a machine with a GPU mostly has a torch of its own, and perhaps no network: only without one a venv is made
+minutes ?= 9
+out ?= evidence
+device ?= auto
+only ?=
+dry_run ?= false
+
+gpu-evidence:
+	@if [ -x $(BIN)/python ]; then python=$(BIN)/python; \
+	elif $(PYTHON) -c "import torch" 2>/dev/null; then python=$(PYTHON); \
+	else $(MAKE) $(STAMP) && python=$(BIN)/python || exit 1; fi; \
+	exec $$python -m benchmarks.evidence minutes=$(minutes) out=$(out) device=$(device) only=$(only) dry_run=$(dry_run)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix analyzer tests benchmarks fuzz
