@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analyzer.metrics.student import TAIL_95, WIDEST, freedom_of, quantile
 from analyzer.schema.evidence import Evidence, Quantity
 from analyzer.trace.spans import Int64
 
@@ -17,6 +21,13 @@ BOOTSTRAP_SAMPLES = 2000
 CONFIDENCE_PCT = 95.0
 MIN_ITERATIONS = 10
 """With fewer iterations there is no interval, and two runs are not told apart."""
+ENOUGH_PROCESSES = 6
+"""With fewer processes a bootstrap of them covers too little, so a t-interval of their medians widens it."""
+_CELLS = 4_000_000
+"""Resampled times that are in memory at once."""
+
+Samples = tuple[tuple[float, ...], ...]
+"""The untraced times of a run in ms, one tuple a process."""
 
 
 def union_ns(start: Int64, end: Int64) -> int:
@@ -106,7 +117,7 @@ class Latency:
     processes: int
     spread_pct: float
     traced_ms: Quantity
-    samples: tuple[tuple[float, ...], ...]
+    samples: Samples
 
 
 def latency(timings: pd.DataFrame) -> Latency | None:
@@ -142,41 +153,112 @@ def _traced(timings: pd.DataFrame) -> Quantity:
     return Quantity(float(np.median(traced)), "ms", Evidence.MEASURED, source=f"median of {len(traced)} traced steps")
 
 
-def bootstrap_medians(groups: list[Float64], seed: int = 0) -> Float64:
-    """Return BOOTSTRAP_SAMPLES medians of resampled data; with several groups, groups are resampled first."""
+def bootstrap_medians(groups: Sequence[Float64], seed: int = 0) -> Float64:
+    """Return BOOTSTRAP_SAMPLES medians of resampled data; with several groups, groups are resampled first.
+
+    Groups of one length are drawn many samples at a time, which is faster than one after the other.
+    """
     rng = np.random.default_rng(seed)
-    if len(groups) == 1:
-        values = groups[0]
-        drawn: Float64 = values[rng.integers(0, len(values), (BOOTSTRAP_SAMPLES, len(values)))]
-        return np.median(drawn, axis=1)
     out = np.empty(BOOTSTRAP_SAMPLES)
-    for i in range(BOOTSTRAP_SAMPLES):
-        chosen = rng.integers(0, len(groups), len(groups))
-        out[i] = np.median(np.concatenate([rng.choice(groups[g], len(groups[g])) for g in chosen]))
+    if len({len(group) for group in groups}) > 1:
+        for i in range(BOOTSTRAP_SAMPLES):
+            chosen = rng.integers(0, len(groups), len(groups))
+            out[i] = np.median(np.concatenate([rng.choice(groups[g], len(groups[g])) for g in chosen]))
+        return out
+    table = np.stack(groups)
+    processes, times = table.shape
+    at_once = max(1, _CELLS // table.size)
+    for start in range(0, BOOTSTRAP_SAMPLES, at_once):
+        number = min(at_once, BOOTSTRAP_SAMPLES - start)
+        chosen = rng.integers(0, processes, (number, processes))
+        inside = rng.integers(0, times, (number, processes, times))
+        out[start : start + number] = np.median(table[chosen[:, :, None], inside].reshape(number, -1), axis=1)
     return out
 
 
-@lru_cache(maxsize=1024)
-def _drawn(samples: tuple[tuple[float, ...], ...], seed: int) -> Float64:
-    """Return the resampled medians of one run, kept because hundreds of runs are held against the same one."""
-    return bootstrap_medians([np.array(g) for g in samples], seed)
+def draw(samples: Samples, again: int = 0) -> Float64:
+    """Return BOOTSTRAP_SAMPLES medians of resampled ``samples``: the same ones wherever the run is held against another.
+
+    The seed comes from the times themselves, so it depends neither on the task nor on the order of the runs. ``again`` gives
+    other draws of the same times.
+    """
+    groups = [np.array(times, np.float64) for times in samples if times]
+    seed = zlib.crc32(b"|".join(group.tobytes() for group in groups), again)
+    return bootstrap_medians(groups, seed)
+
+
+_kept = lru_cache(maxsize=1024)(draw)
+"""The draws of a run are kept, because hundreds of runs are held against the same one."""
 
 
 def ratio(a: Latency, b: Latency) -> Quantity:
-    """Return how many times as long ``a`` takes as ``b``, with a bootstrap 95 % interval."""
-    drawn = None
-    if min(a.n, b.n) >= MIN_ITERATIONS:
-        drawn = _drawn(a.samples, 1) / _drawn(b.samples, 2)
+    """Return how many times as long ``a`` takes as ``b``, with the 95 % interval of ``ratio_of``."""
     if a.median_ms.value is None or b.median_ms.value is None:
         raise TypeError("a latency always has a median")
-    return _with_interval(a.median_ms.value / b.median_ms.value, "x", Evidence.DERIVED, drawn, "ratio of the medians")
+    return ratio_of((a.median_ms.value, b.median_ms.value), (a.samples, b.samples))
+
+
+def ratio_of(
+    medians: tuple[float, float], samples: tuple[Samples, Samples], drawn: Callable[[Samples, int], Float64] = _kept
+) -> Quantity:
+    """Return the first median by the second with its 95 % interval, none with fewer than MIN_ITERATIONS on a side.
+
+    Every ratio of untraced times comes from here, so that it has one interval wherever it is shown. ``medians`` are in ms;
+    ``drawn`` keeps draws for longer than this module does, and is ``draw`` otherwise.
+
+    Approximation: of two to five processes the logarithms of the medians are taken for normal, and their t-interval widens
+    that of the bootstrap draws, which covers too little there, as three drawn from three are often the same. A run of one
+    process has no spread between processes, and its interval is that within it.
+    """
+    value, what = medians[0] / medians[1], "ratio of the medians"
+    if min(sum(map(len, side)) for side in samples) < MIN_ITERATIONS:
+        return _with_interval(value, "x", Evidence.DERIVED, None, what)
+    found = drawn(samples[0], 0) / drawn(samples[1], int(samples[0] == samples[1]))
+    half = _half_width(samples)
+    if half is None:
+        return _with_interval(value, "x", Evidence.DERIVED, found, what)
+    low, high = interval_of(found)
+    source = f"{what}, 95 % interval from the medians of the processes"
+    if half > WIDEST:
+        half, source = WIDEST, f"{source}, which disagree so widely that it is cut off at a factor of a thousand"
+    ends = min(low, value * math.exp(-half)), max(high, value * math.exp(half))
+    return Quantity(value, "x", Evidence.DERIVED, *ends, source)
+
+
+def _half_width(samples: tuple[Samples, Samples]) -> float | None:
+    """Return half the t-interval of the logarithm of a ratio, None where the bootstrap does as well."""
+    parts = [part for part in map(_between, samples) if part is not None]
+    if not any(freedom < ENOUGH_PROCESSES - 1 for _, freedom in parts):
+        return None
+    return quantile(TAIL_95, freedom_of(parts)) * math.sqrt(sum(part for part, _ in parts))
+
+
+@lru_cache(maxsize=4096)
+def _between(samples: Samples) -> tuple[float, float] | None:
+    """Return the variance of the mean of ``log_medians`` with its degrees of freedom, None for a single process."""
+    medians = log_medians(samples)
+    return (float(medians.var(ddof=1)) / len(medians), len(medians) - 1.0) if len(medians) > 1 else None
+
+
+def log_medians(samples: Samples) -> Float64:
+    """Return the logarithms of the medians of the processes."""
+    medians = [float(np.median(process)) for process in samples if len(process)]
+    return np.log(np.array([median for median in medians if median > 0], np.float64))
 
 
 def difference(a: Latency, b: Latency) -> tuple[float, float] | None:
-    """Return the bootstrap 95 % interval of the difference of the medians in ms; None with too few iterations."""
-    if min(a.n, b.n) < MIN_ITERATIONS:
+    """Return the 95 % interval of the median of ``a`` minus that of ``b`` in ms; None with too few iterations.
+
+    That of their ratio, at the median of ``b``, so that both say the same of whether the two differ.
+    """
+    found = ratio(a, b)
+    if found.low is None or found.high is None or b.median_ms.value is None:
         return None
-    drawn = _drawn(a.samples, 1) - _drawn(b.samples, 2)
+    return (found.low - 1) * b.median_ms.value, (found.high - 1) * b.median_ms.value
+
+
+def interval_of(drawn: Float64) -> tuple[float, float]:
+    """Return the 95 % interval of draws: their 2.5th and 97.5th percentile."""
     low, high = np.percentile(drawn, [50 - CONFIDENCE_PCT / 2, 50 + CONFIDENCE_PCT / 2])
     return float(low), float(high)
 
@@ -184,7 +266,5 @@ def difference(a: Latency, b: Latency) -> tuple[float, float] | None:
 def _with_interval(value: float, unit: str, evidence: Evidence, drawn: Float64 | None, source: str) -> Quantity:
     if drawn is None:
         return Quantity(value, unit, evidence, source=f"{source}; fewer than {MIN_ITERATIONS} iterations give no interval")
-    low, high = np.percentile(drawn, [50 - CONFIDENCE_PCT / 2, 50 + CONFIDENCE_PCT / 2])
-    return Quantity(
-        value, unit, evidence, min(float(low), value), max(float(high), value), f"{source}, bootstrap 95 % interval"
-    )
+    low, high = interval_of(drawn)
+    return Quantity(value, unit, evidence, min(low, value), max(high, value), f"{source}, bootstrap 95 % interval")

@@ -116,8 +116,44 @@ def test_a_pair_under_two_settings_says_which() -> None:
         runs.append(made(f"{family}8", ops, facts=run_facts(family, label, batch_size=8)))
     found = compare_runs(runs)
     assert [m.conditions for m in found.moves] == ["batch 32", "batch 8"]
-    assert "H100 SXM5 80GB (batch 8)" in found.headline
+    assert found.headline.startswith("On H100 SXM5 80GB, from batch 32 to batch 8: ViT-B/16 takes")
     assert "takes 4.00x as long per image" in found.headline  # the same time for a quarter of the images
+
+
+def test_of_several_pairs_that_of_the_baseline_speaks_and_each_says_what_differs_in_it() -> None:
+    compiled: tuple[dict[str, Any], ...] = ({"execution": "eager"}, {"execution": "torch.compile (default)"})
+    sizes: tuple[dict[str, Any], ...] = ({}, {"image_size": 512})
+    runs = []
+    for name, vit, cnn, changes in (("s", "ViT-S/16", "ResNet-50", compiled), ("b", "ViT-B/16", "ConvNeXt-B", sizes)):
+        for number, change in enumerate(changes):
+            for label, family, ops in ((vit, "vit", VIT), (cnn, "cnn", CNN)):
+                facts = run_facts(family, label, **change)
+                runs.append(made(f"{name}{family}{number}", ops, facts=facts, timings=samples(2.0 if ops is VIT else 1.0)))
+    baseline = next(n for n, run in enumerate(runs) if run.label == "ConvNeXt-B")
+    found = compare_runs(runs, baseline)
+    said = {(found.runs[m.vit].label, found.runs[m.cnn].label, m.conditions) for m in found.moves}
+    assert {each for each in said if each[:2] == ("ViT-S/16", "ResNet-50")} == {
+        ("ViT-S/16", "ResNet-50", "eager"), ("ViT-S/16", "ResNet-50", "torch.compile (default)"),
+    }  # fmt: skip
+    assert {each for each in said if each[:2] == ("ViT-B/16", "ConvNeXt-B")} == {
+        ("ViT-B/16", "ConvNeXt-B", "224 px"), ("ViT-B/16", "ConvNeXt-B", "512 px"),
+    }  # fmt: skip
+    assert found.headline == (
+        "On H100 SXM5 80GB, from 224 px to 512 px, ViT-B/16 against ConvNeXt-B: the gap does not clearly change (2.00x and 2.00x)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("vit_ms", "words"),
+    [
+        ((1.0, 1.5), "from no clear difference (1.00x) to 1.50x"),
+        ((1.5, 1.0), "from 1.50x to no clear difference (1.00x)"),
+        ((0.7, 1.5), "the longer one changes: the ratio goes from 0.70x to 1.50x"),
+    ],
+)
+def test_a_gap_that_one_place_cannot_tell_is_said_so(vit_ms: tuple[float, float], words: str) -> None:
+    found = compare_runs([*_pair(A100, vit_ms[0], 1.0, "a"), *_pair(H100, vit_ms[1], 1.0, "h")])
+    assert found.headline.endswith(words)
 
 
 def test_bare_traces_have_no_family_and_no_pair() -> None:

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from analyzer.errors import ConfigError
@@ -14,7 +14,7 @@ from analyzer.insight.gate import hold_against
 from analyzer.insight.gate.decide import decide, margin_pct
 from analyzer.insight.gate.estimate import Estimate, Part, Ratio, class_time, ratio, robust_deviation, whole_latency
 from analyzer.insight.gate.pairing import conditions_of, pair
-from analyzer.insight.gate.student import quantile, upper_tail
+from analyzer.metrics.student import quantile, upper_tail
 from analyzer.schema.gate import Gate, GateGroup, GateRun
 
 CONDITIONS = (("batch size", "1"), ("image size", "64 px"), ("element type", "float32"), ("layout", "contiguous"))
@@ -154,6 +154,14 @@ def test_a_decision_at_five_percent(value: float, low: float | None, high: float
     found, why = decide(Ratio(value, low, high, True), 5.0)
     assert found == state
     assert bool(why) == (state == "cannot tell")
+
+
+@pytest.mark.parametrize("way", [0.0, 2.0])
+def test_a_change_that_counts_exactly_does_so_however_it_was_rounded(way: float) -> None:
+    edge = math.nextafter(1.05, way)
+    assert decide(Ratio(edge, 1.01, 1.09, True), 5.0)[0] == "regression"
+    assert decide(Ratio(1 / edge, 1 / 1.09, 1 / 1.01, True), 5.0)[0] == "improved"
+    assert decide(Ratio(1.0, 1 / edge, edge, True), 5.0)[0] == "no change"
 
 
 def test_a_small_class_must_change_by_half_a_percent_of_the_model() -> None:
@@ -312,6 +320,7 @@ def test_swapping_the_sides_swaps_regression_and_improvement(conv: float, first:
 
 @settings(deadline=None, max_examples=50)
 @given(FACTORS, NOISE, st.floats(0.01, 100))
+@example(1.05, [1.0, 1.0, 1.0], 1 / 64)
 def test_another_unit_of_time_changes_no_decision(conv: float, noise: list[float], scale: float) -> None:
     def scaled(found: GateRun) -> GateRun:
         groups = (replace(g, time_us=g.time_us * scale, step_us=tuple(us * scale for us in g.step_us)) for g in found.groups)

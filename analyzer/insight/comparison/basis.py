@@ -126,13 +126,14 @@ def settings_of(run: Digest) -> tuple[tuple[str, str], ...]:
     facts = run.facts
     out = [
         ("batch", str(run.batch_size)),
-        ("image size", f"{run.image_size} px"),
+        ("", f"{run.image_size} px") if run.image_size else ("image size", "unknown"),
         ("", run.dtype),
         ("timed", "without the profiler" if is_untraced(run) else "with the profiler"),
     ]
     if facts is not None:
         s = facts.settings
         out += [("layout", s.memory_format or "unknown"), ("", s.execution or f"compile {s.compile}")]
+        out += [("autocast", "on" if s.autocast else "off"), ("input", s.input)]
         out += [("matmul precision", s.matmul_precision or "unknown"), ("threads", str(s.threads))]
         out += [("TF32 in convolutions", str(s.convolution_tf32)), ("cudnn.benchmark", str(s.cudnn_benchmark))]
         out += [(name, facts.versions[name]) for name in _VERSIONS if name in facts.versions]

@@ -23,8 +23,9 @@ from analyzer.schema.digest import Digest
 MIN_EFFECT_PCT = 5.0
 _TELLING: tuple[tuple[str, str], ...] = (
     ("element type", ""), ("batch size", "batch "), ("image size", ""), ("memory layout", ""), ("execution", ""),
-    ("attention", "attention "), ("TF32 in matrix products", "TF32 "), ("CPU threads", "threads "), ("torch", "torch "),
-    ("driver", "driver "),
+    ("attention", "attention "), ("autocast", "autocast "), ("input lies on the", "input on the "),
+    ("cudnn.benchmark", "cudnn.benchmark "), ("TF32 in matrix products", "TF32 "), ("CPU threads", "threads "),
+    ("torch", "torch "), ("driver", "driver "),
 )  # fmt: skip
 """Facts that tell runs of one model on one device apart, in the order in which they are tried, and the word before them."""
 

@@ -125,6 +125,10 @@ _FACTS: tuple[_Fact, ...] = (
     _Fact("settings", "longest sequence", lambda run: run.tokens and f"{count(run.tokens)} tokens"),
     _Fact("settings", "element type", dtype_of,
           "element types differ in their bytes and in the units that compute with them, which alone changes times"),
+    _Fact("settings", "autocast", _setting(lambda s: _on_off(s.autocast, "on", "off")),
+          "under autocast each batch casts the weights anew"),
+    _Fact("settings", "input lies on the", _setting(lambda s: s.input),
+          "a batch on the host is copied to the device as a part of its time"),
     _Fact("settings", "TF32 in matrix products", _setting(lambda s: s.matmul_precision and _on_off(
           s.matmul_precision != "highest", "allowed", "off")),
           "float32 runs several times as fast on GPUs that may take TF32 instead"),

@@ -14,12 +14,13 @@ from analyzer.schema.results import Reason
 
 
 def moved(found: Found) -> Said | None:
-    """Say how the gap between one ViT and one CNN moved; the pair that most places have speaks for all."""
+    """Say how the gap between one ViT and one CNN moved: the pair that most places have, if several that of the baseline."""
     if not found.moves:
         return None
-    pairs = Counter((found.runs[m.vit].label, found.runs[m.cnn].label) for m in found.moves)
-    vit, cnn = max(pairs, key=lambda pair: (pairs[pair], pair))
-    moves = [m for m in found.moves if (found.runs[m.vit].label, found.runs[m.cnn].label) == (vit, cnn)]
+    pairs = Counter(map(found.labels, found.moves))
+    asked = {found.labels(m) for m in found.moves if found.baseline in (m.vit, m.cnn)}
+    vit, cnn = max(pairs, key=lambda pair: (pairs[pair], pair in asked))
+    moves = [m for m in found.moves if found.labels(m) == (vit, cnn)]
     moves.sort(key=lambda m: (found.baseline not in (m.vit, m.cnn), m.vit, m.cnn))
     reasons = tuple(Reason(f"{_where(found, m, moves)}: {_gap_words(m, vit, cnn)}", GAP) for m in moves[:MAX_REASONS])
     others = len(found.moves) - len(moves)
@@ -50,16 +51,29 @@ def _gap_words(move: GapMove, vit: str, cnn: str) -> str:
 
 
 def _two_places(found: Found, first: GapMove, second: GapMove, labels: tuple[str, str]) -> str:
-    both = (first, second)
     if (first.device, first.conditions) == (second.device, second.conditions):
         return _repeats(first, second, labels)
-    sides = []
+    where, sides, known = _moving(found, first, second), [], []
     for label, one, other in ((labels[0], first.vit, second.vit), (labels[1], first.cnn, second.cnn)):
         ratio, of = taken(found.runs[other], found.runs[one])
         each = " per image" if of == "an image" else ""
         sides.append(f"{label} {as_long(ratio, each)}" if ratio.value else f"{label} on other input")
-    where = f"from {_where(found, first, both)} to {_where(found, second, both)}"
-    return f"Moving {where}: {', '.join(sides)}; {_gap_moves(first.ratio, second.ratio)}"
+        known.append(bool(ratio.value))
+    if not any(known):
+        return f"{where}, {labels[0]} against {labels[1]}: {_gap_moves(first.ratio, second.ratio)}"
+    return f"{where}: {', '.join(sides)}; {_gap_moves(first.ratio, second.ratio)}"
+
+
+def _moving(found: Found, first: GapMove, second: GapMove) -> str:
+    """Return from where to where; of one device what differs alone, with what is common said once."""
+    conditions = [move.conditions.split(", ") for move in (first, second)]
+    common = [each for each in conditions[0] if each in conditions[1]]
+    own = [", ".join(each for each in side if each not in common) for side in conditions]
+    if first.device == second.device and all(own):
+        fixed = f" ({', '.join(common)})" if common else ""
+        return f"On {first.device}{fixed}, from {own[0]} to {own[1]}"
+    where = [_where(found, move, (first, second)) for move in (first, second)]
+    return f"Moving from {where[0]} to {where[1]}"
 
 
 def _repeats(first: GapMove, second: GapMove, labels: tuple[str, str]) -> str:
@@ -76,6 +90,9 @@ def _gap_moves(first: Quantity, second: Quantity) -> str:
         return f"the ratio of the two goes from {times(first)} to {times(second)}, without an interval"
     if first.value is None or second.value is None or not _apart(first, second):
         return f"the gap does not clearly change ({times(first)} and {times(second)})"
+    if is_clear(first) is False or is_clear(second) is False:
+        ends = [times(each) if is_clear(each) else f"no clear difference ({times(each)})" for each in (first, second)]
+        return f"the ratio goes from {ends[0]} to {ends[1]}"
     if (first.value - 1) * (second.value - 1) < 0:
         return f"the longer one changes: the ratio goes from {times(first)} to {times(second)}"
     smaller = abs(math.log(second.value)) < abs(math.log(first.value))

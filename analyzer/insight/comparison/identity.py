@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from analyzer.trace.kinds import JOINT
+
 ATTENTION = "scaled_dot_product_attention"
 
 _CONVOLUTION = r"(cudnn_|miopen_|mkldnn_|thnn_|_?slow_|_)?(depthwise_)?conv(olution|(_depthwise)?\d[dD])"
@@ -42,7 +44,12 @@ _NUMBER = re.compile(r"(\d+)")
 
 @lru_cache(maxsize=1 << 16)
 def operator_name(op: str) -> str:
-    """Return ``op`` without its namespace, its implementation and the mark of an in-place operator."""
+    """Return ``op`` without its namespace, its implementation and the mark of an in-place operator.
+
+    Several that a compiler put into one kernel stay joined, each named like this.
+    """
+    if JOINT in op:
+        return JOINT.join(map(operator_name, op.split(JOINT)))
     name = op.rsplit("::", 1)[-1]
     bare = name.rstrip("_") or name
     if len(bare) > _LONGEST:

@@ -12,6 +12,8 @@ from analyzer.schema.digest import Digest
 from analyzer.schema.evidence import Evidence, Quantity
 
 Conditions = tuple[tuple[str, str], ...]
+Place = tuple[str, Conditions, Conditions]
+"""A device by its name, the settings and versions of a run there, and the limits of the device."""
 
 
 def find_moves(runs: Sequence[Digest]) -> tuple[GapMove, ...]:
@@ -20,23 +22,31 @@ def find_moves(runs: Sequence[Digest]) -> tuple[GapMove, ...]:
     Settings that belong to one of both alone (the implementation of attention) may differ. Of several runs of one model under
     the same conditions the first goes with the first of the other, the second with the second.
     """
-    places: dict[tuple[str, Conditions, Conditions], dict[str, dict[str, list[int]]]] = defaultdict(
+    places: dict[Place, dict[str, dict[str, list[int]]]] = defaultdict(
         lambda: {"vit": defaultdict(list), "cnn": defaultdict(list)}
     )
     for number, run in enumerate(runs):
         if run.family in ("vit", "cnn") and run.batches:
             places[(run.device.name, settings_of(run), _limits(run))][run.family][run.label].append(number)
-    paired = {place: found for place, found in places.items() if found["vit"] and found["cnn"]}
-    fixed = _common([settings for _, settings, _ in paired])
+    pairs: dict[tuple[str, str], list[tuple[Place, int, int]]] = defaultdict(list)
+    for place, found in places.items():
+        for vit, vits in found["vit"].items():
+            for cnn, cnns in found["cnn"].items():
+                pairs[(vit, cnn)] += [(place, *numbers) for numbers in zip(vits, cnns, strict=False)]
     out = []
-    for (device, settings, limits), found in paired.items():
-        own = [others for name, _, others in paired if name == device]
-        said = [each for each in settings if each not in fixed] + [each for each in limits if each not in _common(own)]
-        words = ", ".join(f"{name} {value}".strip() for name, value in said)
-        for vits in found["vit"].values():
-            for cnns in found["cnn"].values():
-                out += [_move(runs, words, pair) for pair in zip(vits, cnns, strict=False)]
+    for group in pairs.values():
+        there = [place for place, _, _ in group]
+        out += [_move(runs, _words(place, there), (vit, cnn)) for place, vit, cnn in group]
     return tuple(sorted(out, key=lambda move: (move.vit, move.cnn)))
+
+
+def _words(place: Place, places: Sequence[Place]) -> str:
+    """Return what sets ``place`` apart among ``places``, where the same two models ran; limits among those of its device."""
+    device, settings, limits = place
+    fixed = _common([each for _, each, _ in places])
+    own = _common([each for name, _, each in places if name == device])
+    said = [each for each in settings if each not in fixed] + [each for each in limits if each not in own]
+    return ", ".join(f"{name} {value}".strip() for name, value in said)
 
 
 def _common(conditions: Sequence[Conditions]) -> set[tuple[str, str]]:

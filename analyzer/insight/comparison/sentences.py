@@ -47,6 +47,10 @@ class Found:
         """Return the numbers of all runs but the baseline."""
         return [number for number in range(len(self.runs)) if number != self.baseline]
 
+    def labels(self, move: GapMove) -> tuple[str, str]:
+        """Return the labels of the ViT and the CNN of a move."""
+        return self.runs[move.vit].label, self.runs[move.cnn].label
+
 
 def tail(found: Found, number: int) -> str:
     """Return what tells a run from others of its label and device, else its number: ``batch 8``, ``run 2``."""

@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 
 from analyzer.insight.crossover.contests import Contest
-from analyzer.insight.crossover.draws import Draws, Float64, interval_of
+from analyzer.insight.crossover.draws import Draws
+from analyzer.metrics.timing import Float64, interval_of
 from analyzer.schema.evidence import Evidence, Quantity
 
 State = Literal["resolved", "unresolved", "possible"]

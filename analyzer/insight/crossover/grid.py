@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,11 +24,17 @@ class Variant:
     compile: str
     threads: int | None
     seed: int
+    autocast: bool = False
+    input: str = "device"
+    cudnn_benchmark: bool = False
 
     @property
     def but_attention(self) -> Variant:
         """Return the same with the preset of attention: what a ViT and a CNN can have in common."""
         return replace(self, attention=_PRESETS["attention"])
+
+
+_PARTS = tuple(part.name for part in fields(Variant))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +85,16 @@ class Grid:
 
     def words(self, variant: Variant, family: str = "") -> str:
         """Return ``variant`` in words: the element type, what is not the preset, and what differs within the sweep."""
-        parts = [variant.dtype]
+        parts = [f"{variant.dtype} by autocast" if variant.autocast else variant.dtype]
         parts += [variant.layout] if "layout" in self.varying or variant.layout != _PRESETS["layout"] else []
         if family != "cnn" and ("attention" in self.varying or variant.attention != _PRESETS["attention"]):
             parts.append(f"attention {variant.attention}")
         if "compile" in self.varying or variant.compile != _PRESETS["compile"]:
             parts.append("not compiled" if variant.compile == "off" else f"compiled ({variant.compile})")
+        if "input" in self.varying or variant.input != "device":
+            parts.append(f"input on the {variant.input}")
+        if "cudnn_benchmark" in self.varying or variant.cudnn_benchmark:
+            parts.append(f"cudnn.benchmark {'on' if variant.cudnn_benchmark else 'off'}")
         parts += [f"{variant.threads} threads"] if "threads" in self.varying and variant.threads else []
         parts += [f"seed {variant.seed}"] if "seed" in self.varying else []
         return ", ".join(parts)
@@ -133,7 +143,7 @@ def grid(sweep: Sweep) -> Grid:
 
 def variant_of(setting: PointSetting) -> Variant:
     """Return the part of ``setting`` that does not say what is computed."""
-    return Variant(setting.dtype, setting.layout, setting.attention, setting.compile, setting.threads, setting.seed)
+    return Variant(**{name: getattr(setting, name) for name in _PARTS})
 
 
 def _is_better(new: Entry, old: Entry) -> bool:
@@ -154,11 +164,7 @@ def _rank(entry: Entry) -> tuple[bool, datetime, str, str]:
 
 def _varying(variants: Iterable[Variant]) -> frozenset[str]:
     found = list(variants)
-    return frozenset(
-        name
-        for name in ("dtype", "layout", "attention", "compile", "threads", "seed")
-        if len({getattr(v, name) for v in found}) > 1
-    )
+    return frozenset(name for name in _PARTS if len({getattr(v, name) for v in found}) > 1)
 
 
 def _model_key(s: PointSetting) -> tuple[str, str, str, str]:

@@ -166,6 +166,8 @@ def record_of(facts: RunFacts) -> PointRecord:
     The key is of the run and not of its settings, so that two runs of the same settings stay two points.
     """
     settings, model = facts.settings, facts.model
+    if settings.image_size is None:
+        raise TraceError("the input of its model is no square image, so it is no point of a grid of image sizes")
     memory_format, execution = settings.memory_format or "", settings.execution or ""
     asked = getattr(settings, "attention", None)
     compiled = getattr(settings, "compile", None) or ("off" if execution in ("", "eager") else execution)
@@ -179,6 +181,9 @@ def record_of(facts: RunFacts) -> PointRecord:
         layout="channels_last" if "channels_last" in memory_format else "contiguous",
         attention=asked if asked and model.family != "cnn" else "auto",
         compile=compiled,
+        autocast=settings.autocast,
+        input=settings.input,
+        cudnn_benchmark=bool(settings.cudnn_benchmark),
         threads=settings.threads,
         seed=settings.seed,
         factory=model.factory,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from analyzer.format import percent
 from analyzer.insight.gate.estimate import Ratio
 from analyzer.schema.evidence import Evidence, Quantity
@@ -11,6 +13,8 @@ MIN_SHARE_PCT = 1.0
 """Classes with a smaller share of the kernel time on both sides are not judged."""
 MIN_OF_MODEL_PCT = 0.5
 """A change of a class that comes to less of the model's kernel time does not count."""
+_ROUNDING = 1e-9
+"""Logarithms closer than this are equal: 315 us by 300 us is a change of 5 %, whichever way the division was rounded."""
 
 
 def margin_pct(share_pct: float, min_effect_pct: float) -> float:
@@ -25,12 +29,13 @@ def decide(found: Ratio, margin: float) -> tuple[GateState, str]:
     """
     if found.low is None or found.high is None:
         return "cannot tell", "the noise is wider than any effect"
-    least = 1 + margin / 100
-    if found.low > 1 and found.value >= least:
+    value, low, high = (math.log(ratio) for ratio in (found.value, found.low, found.high))
+    least = math.log1p(margin / 100)
+    if low > 0 and value >= least - _ROUNDING:
         return "regression", ""
-    if found.high < 1 and found.value <= 1 / least:
+    if high < 0 and value <= -least + _ROUNDING:
         return "improved", ""
-    if 1 / least <= found.low and found.high <= least:
+    if low >= -least - _ROUNDING and high <= least + _ROUNDING:
         return "no change", ""
     return "cannot tell", _why(found, margin)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from analyzer.insight.gate.student import quantile
+from analyzer.metrics.student import freedom_of, quantile
 from analyzer.schema.gate import GateGroup, GateRun
 
 CONFIDENCE = 0.95
@@ -170,7 +170,8 @@ def ratio(old: Sequence[Estimate], new: Sequence[Estimate], tests: int, more: fl
         if freedom and each * squares / freedom > sum(part.variance for part in parts):
             parts = [Part(each * squares / freedom, freedom)]
     delta = float(sides[1].mean() - sides[0].mean())
-    half = quantile((1 - CONFIDENCE) / 2 / tests, _freedom(parts)) * math.sqrt(sum(part.variance for part in parts))
+    whole = max(freedom_of((part.variance, part.freedom) for part in parts), 1.0)
+    half = quantile((1 - CONFIDENCE) / 2 / tests, whole) * math.sqrt(sum(part.variance for part in parts))
     if half > _WIDEST or abs(delta) > 3 * _WIDEST:
         return Ratio(math.exp(delta), None, None, measured)
     return Ratio(math.exp(delta), math.exp(delta - half), math.exp(delta + half), measured)
@@ -184,10 +185,3 @@ def _guess(old: Sequence[Estimate], new: Sequence[Estimate]) -> list[Part]:
         for estimate in side
         for part in estimate.parts
     ]
-
-
-def _freedom(parts: Iterable[Part]) -> float:
-    """Return the degrees of freedom of a sum of variances (Welch and Satterthwaite), at least 1."""
-    kept = [part for part in parts if part.variance > 0]
-    below = sum(part.variance**2 / part.freedom for part in kept if part.freedom > 0)
-    return max(sum(part.variance for part in kept) ** 2 / below, 1.0) if below > 0 else math.inf

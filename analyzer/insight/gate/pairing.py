@@ -11,7 +11,7 @@ from analyzer.schema.gate import GateRun
 
 MIN_MATCHED_PCT = 50.0
 """Bare traces that share less of their time, by operators with their shapes, run different models."""
-_PRESETS = {"layout": "contiguous", "attention": "auto", "compile": "off"}
+_PRESETS = {"layout": "contiguous", "attention": "auto", "compile": "off", "autocast": "off", "input": "device"}
 """What older runs mean that do not tell."""
 
 Key = tuple[tuple[str, str], ...]
@@ -35,7 +35,7 @@ class Pairing:
 
 
 def pair(old: Sequence[GateRun], new: Sequence[GateRun]) -> Pairing:
-    """Return the runs of both sides by model: name, batch, image size, element type, layout, compile and attention.
+    """Return the runs of both sides by model: name, batch, image size, element type and the settings of ``_PRESETS``.
 
     A bare trace does not say what it ran, so there may be one on a side, which belongs to the one model left of the other.
 
@@ -52,7 +52,7 @@ def pair(old: Sequence[GateRun], new: Sequence[GateRun]) -> Pairing:
     if not pairs:
         raise ConfigError(
             f"no model of the baseline has a new run: it has {_listed(missing)}, the new runs have {_listed(extra)}",
-            "record the same models with the same batch size, image size, dtype, layout, compile and attention",
+            "record the same models with the same batch size, image size, dtype, layout, compile, attention, autocast, input",
         )
     return Pairing(tuple(pairs), tuple(missing), tuple(extra))
 

@@ -33,11 +33,13 @@ def _conditions(run: Digest) -> Facts:
     return _known(
         {
             "batch size": count(settings.batch_size),
-            "image size": f"{count(settings.image_size)} px",
+            "image size": f"{count(settings.image_size)} px" if settings.image_size else None,
             "element type": settings.dtype,
             "layout": settings.memory_format and settings.memory_format.split()[0],
             "compile": settings.compile,
             "attention": settings.attention,
+            "autocast": "on" if settings.autocast else "off",
+            "input": settings.input,
         }
     )
 

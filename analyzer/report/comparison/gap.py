@@ -26,8 +26,7 @@ from analyzer.schema.evidence import Evidence
 
 HOW_SLOPE = (
     "Down is faster. Both lines show the time of one batch; the y axis is logarithmic, so equal distances are equal ratios. "
-    "The number between the lines says how many times as long the ViT takes. Where the lines come closer, the gap shrinks. "
-    "The order along the axis: "
+    "The number beside each pair says how many times as long the ViT takes. Where the lines come closer, the gap shrinks."
 )
 MAX_ROWS, OPEN_ROWS = 200, 30
 FASTER = "Left is faster."
@@ -88,14 +87,16 @@ def _moving(found: tuple[Slope, ...]) -> tuple[Slope, ...]:
 
 
 def _pairs(comparison: Comparison, found: tuple[Slope, ...]) -> list[Block]:
-    blocks: list[Block] = [Prose(text, Evidence.DERIVED) for text in map(_lead, found[:MAX_PAIRS]) if text]
     moving, table = _moving(found)[:MAX_PAIRS], _moves(comparison, found)
+    blocks: list[Block] = [Prose(text, Evidence.DERIVED) for text in map(_lead, moving or found[:MAX_PAIRS]) if text]
     if not moving:
         return [*blocks, table]
-    title = "Time of one batch by device"
+    devices = {move.device for slope in moving for move in slope.moves}
+    title = f"Time of one batch by {'device' if len(devices) > 1 else 'setting'}"
     left = len(found) - len(moving)
     caption = f"{counted(left, 'more pair is', 'more pairs are')} in the table." if left else ""
-    how = f"{HOW_SLOPE}{order_words([comparison.runs[move.vit] for slope in moving for move in slope.moves])}."
+    order = order_words([comparison.runs[move.vit] for slope in moving for move in slope.moves])
+    how = f"{HOW_SLOPE} The order along the axis: {order}." if len(devices) > 1 else HOW_SLOPE
     return [*blocks, *with_numbers(comparison, Figure("fig-gap", title, how, slope_chart(moving, title), None, caption), table)]
 
 
@@ -106,12 +107,14 @@ def _lead(slope: Slope) -> str:
             places.setdefault(slope_place(move), []).append(times(move.ratio))
     if not places:
         return ""
-    texts = [
-        f"{' and '.join(ratios)} on {' with '.join(clean(part, 60) for part in place if part)}{_repeats(len(ratios))}"
-        for place, ratios in places.items()
-    ]
+    texts = [f"{' and '.join(ratios)} on {_place_words(place)}{_repeats(len(ratios))}" for place, ratios in places.items()]
     settings = f" ({slope.settings})" if slope.settings else ""
     return f"How many times as long {slope.vit} takes as {slope.cnn} for one batch{settings}: {', '.join(texts)}."
+
+
+def _place_words(place: tuple[str, str]) -> str:
+    device, conditions = (clean(part, 60) for part in place)
+    return f"{device} ({conditions})" if conditions else device
 
 
 def _repeats(number: int) -> str:
@@ -142,7 +145,7 @@ def _moves(comparison: Comparison, found: tuple[Slope, ...]) -> Table:
         Head("ViT", "ms", True, MEASURED, "time of one batch of the ViT"),
         Head("CNN", "ms", True, MEASURED, "time of one batch of the CNN"),
         Head("ratio", "x", True, Evidence.DERIVED, RATIO),
-        Head("95 % interval", "x", meaning="of the ratio, from the bootstraps of both medians; a dash where there is none"),
+        Head("95 % interval", "x", meaning="of the ratio, as in the report on the two; a dash where there is none"),
         Head("evidence"),
     )
     note = cut_note(len(rows), len(flat), "pair", "pairs", "summary.json")

@@ -48,7 +48,7 @@ def _batches(comparison: Comparison, found: tuple[RunTime, ...]) -> Table:
         Head("basis", meaning="whether the profiler was off, and what the time covers: one batch, one step or the whole trace"),
         *((Head("per image", "ms", True, DERIVED, PER_IMAGE), Head("images/s", "", True, DERIVED, RATE)) if images else ()),
         Head("busy", "ms", True, MEASURED, BUSY),
-        Head("launches", "", True, MEASURED, "kernels (on a CPU: operators that do work) in the same stretch"),
+        Head("launches", "", True, MEASURED, "kernels (on a CPU: operators, views among them) in the same stretch"),
         *((Head("peak memory", "", True, MEASURED, PEAK),) if memory else ()),
     )
     return Table("times-table", "Time of one batch of each run; the baseline stands out", heads, tuple(rows))
@@ -73,7 +73,7 @@ def _whole(comparison: Comparison, found: tuple[RunTime, ...]) -> Table:
             "whole trace", "ms", True, MEASURED, "from the first to the last event of a trace that does not divide into steps"
         ),
         Head("busy", "ms", True, MEASURED, BUSY),
-        Head("launches", "", True, MEASURED, "kernels (on a CPU: operators that do work) in the same stretch"),
+        Head("launches", "", True, MEASURED, "kernels (on a CPU: operators, views among them) in the same stretch"),
     )
     note = "How much work each of these traces holds is not known, so none of these times is that of a batch."
     return Table("whole-table", "Whole traces, which name no steps", heads, rows, note)

@@ -174,7 +174,7 @@ def _alike(found: Crossover) -> list[Block]:
         Head("pair", meaning="the two models"), DEVICE, BATCH, SIZE, SETTING,
         Head("less time", meaning="the model that takes less time, where that is clear"),
         Head("ratio", "x", True, DERIVED, "how many times as long the slower one takes by the medians"),
-        Head("low", "x", True, DERIVED, LOW), Head("high", "x", True, DERIVED, HIGH),
+        Head("low", "x", True, DERIVED, "lower end of its 95 % interval"), Head("high", "x", True, DERIVED, "upper end"),
         Head("takes longer", meaning="the model with the larger median"),
     )  # fmt: skip
     caption = "Like for like: both models at the same setting"

@@ -28,9 +28,10 @@ JSON_FILE, POINTS_FILE, BEST_FILE = "summary.json", "points.csv", "best.csv"
 FILES = (JSON_FILE, POINTS_FILE, BEST_FILE)
 POINT_COLUMNS = (
     "key", "model", "name", "family", "options", "device", "batch_size", "image_size", "dtype", "layout", "attention",
-    "compile", "threads", "seed", "status", "reason", "hint", "run", "seconds", "created_utc", "latency_ms", "latency_low_ms",
-    "latency_high_ms", "iterations", "processes", "images_per_s", "peak_bytes", "flop_per_image", "bytes_compulsory_per_image",
-    "images_per_j", "images_per_price", "tokens", "attention_ran", "parameters", "peak_kind", "modelled_pct",
+    "compile", "autocast", "input", "cudnn_benchmark", "threads", "seed", "status", "reason", "hint", "run", "seconds",
+    "created_utc", "latency_ms", "latency_low_ms", "latency_high_ms", "iterations", "processes", "images_per_s",
+    "peak_bytes", "flop_per_image", "bytes_compulsory_per_image", "images_per_j", "images_per_price", "tokens",
+    "attention_ran", "parameters", "peak_kind", "modelled_pct",
 )  # fmt: skip
 """Columns of points.csv: one row for each point, without a time too; empty where there is no figure."""
 BEST_COLUMNS = (
@@ -74,6 +75,9 @@ def _point(point: Point, entry: Entry | None, found: Crossover) -> dict[str, Any
         "batch_size": setting.batch_size,
         "image_size": setting.image_size,
         **{name: clean(str(getattr(setting, name)), 60) for name in ("dtype", "layout", "attention", "compile")},
+        "autocast": setting.autocast,
+        "input": clean(setting.input, 60),
+        "cudnn_benchmark": setting.cudnn_benchmark,
         "threads": setting.threads,
         "seed": setting.seed,
         "status": record.status,

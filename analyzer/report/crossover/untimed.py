@@ -26,7 +26,11 @@ _OUTCOMES = (
 FORMULAS = (
     ("time", "median of the untraced iterations of all processes of a point; traced iterations count for work alone"),
     ("interval", "2.5th to 97.5th percentile of 2000 medians of resampled times: processes first, then the times within each"),
-    ("ratio", "median of one over median of the other; its interval is that of the ratios of the draws"),
+    (
+        "ratio",
+        "median of one over median of the other; its interval is that of the ratios of the draws, widened to Student's t of "
+        "the medians of the processes where there are two to five",
+    ),
     ("clear difference", "the interval of the ratio leaves 1 out, and the ratio is 2 % or more from 1"),
     ("images per second", "batch size / time"),
     (
@@ -119,6 +123,13 @@ def _versions(found: Crossover) -> dict[str, Counter[str]]:
     return {name: Counter(p.record.versions.get(name, "not recorded") for p in found.sweep.points) for name in list(names)[:40]}
 
 
+def _told(value: object) -> str:
+    """Return the value of a setting as text."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "preset" if value is None else str(value)
+
+
 def _facts(found: Crossover) -> Table:
     entries = found.grid.entries
     values: list[tuple[str, list[str]]] = [
@@ -130,13 +141,16 @@ def _facts(found: Crossover) -> Table:
         ("dtype", "number format"),
         ("layout", "memory layout"),
         ("compile", "torch.compile"),
+        ("autocast", "autocast"),
+        ("input", "input lies on the"),
+        ("cudnn_benchmark", "cudnn.benchmark"),
         ("threads", "threads"),
         ("seed", "seed"),
     ):
         values.append(
             (
                 what,
-                sorted({str(getattr(e.variant, name) if getattr(e.variant, name) is not None else "preset") for e in entries}),
+                sorted({_told(getattr(e.variant, name)) for e in entries}),
             )
         )
     vits = [e for e in entries if found.grid.models[e.model].family != "cnn"]

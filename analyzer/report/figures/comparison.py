@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,7 +16,7 @@ from analyzer.report.figures.theme import KIND_COLOURS, MARKERS, RUNS, colour, k
 from analyzer.report.marks.comparison import CHANGE_WORDS, RunTime, Slope, in_ms, on_one_axis, slope_place
 from analyzer.report.marks.time import IDLE, Stack
 from analyzer.report.text import clean
-from analyzer.schema.comparison import Change
+from analyzer.schema.comparison import Change, GapMove
 from analyzer.schema.evidence import Quantity
 
 POINTS_PER_LETTER = 5.1
@@ -56,50 +58,91 @@ def slope_chart(slopes: tuple[Slope, ...], title: str) -> str:
     return draw("fig-gap", 0.5 + 3.1 * len(slopes), title, text, paint)
 
 
+_PANEL_PT = 160
+"""Height of a panel between its axes, in points."""
+_NEAR_PT = 34
+"""Two marks that are closer leave no room between them for names and ratio."""
+
+
 def _slope(axes: Axes, slope: Slope) -> None:
     places = list(dict.fromkeys(map(slope_place, slope.moves)))
     at = [places.index(slope_place(move)) for move in slope.moves]
+    ends = _slope_ends(slope)
     axes.set_yscale("log")
     for series, name in enumerate((slope.vit, slope.cnn)):
         ink = colour(f"run-{series}")
         own = [((m.vit_ms, m.cnn_ms), (m.cnn_ms, m.vit_ms))[series] for m in slope.moves]
-        known = [
-            (x, figure.value, figure, other.value or 0.0) for x, (figure, other) in zip(at, own, strict=True) if figure.value
-        ]
-        axes.plot([x for x, *_ in known], [y for _, y, *_ in known], color=ink, marker=MARKERS[series], markersize=7, zorder=3)
-        for x, y, figure, other in known:
-            whisker(axes, figure, x, upright=True, ink=ink)
-            up = 1 if y >= other else -1  # away from the other line
-            axes.annotate(
-                f"{digits(y)} ms", (x, y), xytext=(0, 9 * up), textcoords="offset points", ha="center",
-                va="bottom" if up > 0 else "top", fontsize=8, color=ink,
-            )  # fmt: skip
-        for x, y, *_ in known[:1]:
-            axes.annotate(
-                clean(name, 30), (x, y), xytext=(-9, 0), textcoords="offset points", va="center", ha="right", fontsize=8.5,
-                fontweight="bold", color=ink,
-            )  # fmt: skip
+        known = [(x, figure, other.value or 0.0) for x, (figure, other) in zip(at, own, strict=True) if figure.value]
+        line = [x for x, *_ in known], [figure.value or 0.0 for _, figure, _ in known]
+        axes.plot(*line, color=ink, marker=MARKERS[series], markersize=7, zorder=3)
+        for x, figure, other in known:
+            _slope_time(axes, x, figure, other, ink)
+        for x, figure, other in known[:1]:
+            _slope_name(axes, name, (x, figure.value or 0.0), other, ends, ink)
     for x, move in zip(at, slope.moves, strict=True):
-        if move.vit_ms.value and move.cnn_ms.value and move.ratio.value is not None:
-            axes.plot((x, x), (move.vit_ms.value, move.cnn_ms.value), color=colour("muted"), linewidth=0.7, linestyle=DASHED)
-            middle = (move.vit_ms.value * move.cnn_ms.value) ** 0.5
-            axes.annotate(
-                times(move.ratio), (x, middle), xytext=(-5, 0), textcoords="offset points", ha="right", va="center",
-                fontsize=9, fontweight="bold",
-            )  # fmt: skip
+        _slope_ratio(axes, x, move, ends)
     _slope_frame(axes, slope, places)
+
+
+def _slope_time(axes: Axes, x: int, figure: Quantity, other: float, ink: str) -> None:
+    """Draw the interval of a time and write the time at that end of it which is away from the other model."""
+    whisker(axes, figure, x, upright=True, ink=ink)
+    value = figure.value or 0.0
+    above = value >= other
+    end = (figure.high if above else figure.low) or value
+    axes.annotate(
+        f"{digits(value)} ms", (x, end), xytext=(0, 6 if above else -6), textcoords="offset points", ha="center",
+        va="bottom" if above else "top", fontsize=8, color=ink,
+    )  # fmt: skip
+
+
+def _slope_name(axes: Axes, name: str, at: tuple[int, float], other: float, ends: tuple[float, float], ink: str) -> None:
+    """Write the name of a model left of its first mark; aside, where the mark of the other one is near."""
+    aside = 0 if _apart_pt((at[1], other), ends) > _NEAR_PT else 8 if at[1] >= other else -8
+    axes.annotate(
+        clean(name, 30), at, xytext=(-24 if aside else -9, aside), textcoords="offset points", va="center", ha="right",
+        fontsize=8.5, fontweight="bold", color=ink,
+    )  # fmt: skip
+
+
+def _slope_ratio(axes: Axes, x: int, move: GapMove, ends: tuple[float, float]) -> None:
+    """Write the ratio between the two marks; above both, over the time that stands there, where they are near."""
+    both = (move.vit_ms.value or 0.0, move.cnn_ms.value or 0.0)
+    if min(both) <= 0 or move.ratio.value is None:
+        return
+    axes.plot((x, x), both, color=colour("muted"), linewidth=0.7, linestyle=DASHED)
+    near = _apart_pt(both, ends) <= _NEAR_PT
+    top = max(end or 0.0 for figure in (move.vit_ms, move.cnn_ms) for end in (figure.value, figure.high))
+    axes.annotate(
+        times(move.ratio), (x, top if near else (both[0] * both[1]) ** 0.5), xytext=(0, 19) if near else (-5, 0),
+        textcoords="offset points", ha="center" if near else "right", va="bottom" if near else "center", fontsize=9,
+        fontweight="bold",
+    )  # fmt: skip
+
+
+def _slope_ends(slope: Slope) -> tuple[float, float]:
+    """Return the ends of the y axis, in ms: room for the times below the lowest and for time and ratio above the highest."""
+    found = [f.value for move in slope.moves for f in (move.vit_ms, move.cnn_ms) if f.value]
+    room = (max(found) / min(found)) ** 0.2
+    return min(found) / 1.45 / room, max(found) * 1.6 * room
+
+
+def _apart_pt(both: tuple[float, float], ends: tuple[float, float]) -> float:
+    """Return how far apart two times stand on an axis of these ends, in points."""
+    return abs(math.log(both[0] / both[1])) / math.log(ends[1] / ends[0]) * _PANEL_PT if min(both) > 0 else math.inf
 
 
 def _slope_frame(axes: Axes, slope: Slope, places: list[tuple[str, str]]) -> None:
     axes.set_xlim(-0.6, len(places) - 0.4)
     axes.set_xticks(range(len(places)), ["\n".join(clean(text, 26) for text in place if text) for place in places])
-    ends = [f.value for move in slope.moves for f in (move.vit_ms, move.cnn_ms) if f.value]
-    axes.set_ylim(min(ends) / 1.45, max(ends) * 1.45)
+    ends = _slope_ends(slope)
+    axes.set_ylim(*ends)
     axes.set_ylabel("ms per batch, logarithmic")
     plain_log(axes.yaxis, FuncFormatter(lambda value, _: digits(value, 2)))
-    if max(ends) / min(ends) < 10:  # a decade may hold no tick
-        ticks = sorted({float(f"{value:.1g}") for value in (min(ends), (min(ends) * max(ends)) ** 0.5, max(ends))})
-        axes.set_yticks(ticks)
+    if ends[1] / ends[0] < 100:  # decades alone would be one tick or none
+        axes.set_yticks(
+            sorted({float(f"{value:.1g}") for value in (1.45 * ends[0], (ends[0] * ends[1]) ** 0.5, ends[1] / 1.45)})
+        )
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     axes.set_title(f"{slope.vit} and {slope.cnn}" + (f" ({slope.settings})" if slope.settings else ""))

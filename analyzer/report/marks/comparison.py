@@ -137,17 +137,29 @@ class Slope:
 
 
 def slopes(comparison: Comparison) -> tuple[Slope, ...]:
-    """Return the pairs of models, those on most devices first."""
-    groups: dict[tuple[str, str, str], list[GapMove]] = {}
+    """Return the pairs of models, those in most places first, of these that of the baseline."""
+    groups: dict[tuple[str, str], list[GapMove]] = {}
     for move in comparison.moves:
         vit, cnn = comparison.runs[move.vit], comparison.runs[move.cnn]
-        key = (clean(vit.label, LABEL), clean(cnn.label, LABEL), settings_words(vit))
-        groups.setdefault(key, []).append(move)
+        groups.setdefault((clean(vit.label, LABEL), clean(cnn.label, LABEL)), []).append(move)
     out = []
-    for key, moves in groups.items():
+    for labels, moves in groups.items():
         ordered = sorted(moves, key=lambda move: release_year(comparison.runs[move.vit]))
-        out.append(Slope(*key, tuple(replace(move, device=_device(comparison, move)) for move in ordered)))
-    return tuple(sorted(out, key=lambda slope: -len({slope_place(move) for move in slope.moves})))
+        settings = _shared_words([comparison.runs[move.vit] for move in moves])
+        out.append(Slope(*labels, settings, tuple(replace(move, device=_device(comparison, move)) for move in ordered)))
+    return tuple(
+        sorted(out, key=lambda slope: (-len(set(map(slope_place, slope.moves))), not _has_baseline(comparison, slope)))
+    )
+
+
+def _has_baseline(comparison: Comparison, slope: Slope) -> bool:
+    return any(comparison.baseline in (move.vit, move.cnn) for move in slope.moves)
+
+
+def _shared_words(runs: list[Digest]) -> str:
+    """Return those of the settings' words that all runs have; the others stand with each place."""
+    found = [settings_words(run).split(", ") for run in runs]
+    return ", ".join(word for word in found[0] if word and all(word in words for words in found))
 
 
 def _device(comparison: Comparison, move: GapMove) -> str:

@@ -1,8 +1,9 @@
-"""Quantiles of Student's t for any probability and any degrees of freedom."""
+"""Student's t: quantiles for any probability and any degrees of freedom, and the freedom of a sum of variances."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import lru_cache
 from statistics import NormalDist
 
@@ -10,6 +11,20 @@ _TINY = 1e-300
 _ITERATIONS = 500
 _NORMAL_FROM = 1e6
 """Degrees of freedom from which the normal quantile is the same to six digits, and the other loses digits."""
+
+
+WIDEST = math.log(1e3)
+"""An interval of a ratio that reaches further to either side, in logarithms, says nothing."""
+TAIL_95 = 0.025
+"""What a two-sided interval of 95 % leaves out on either side."""
+
+
+def freedom_of(parts: Iterable[tuple[float, float]]) -> float:
+    """Return the degrees of freedom of a sum of variances (Welch and Satterthwaite), from (variance, freedom) of each."""
+    kept = list(parts)
+    total = sum(part for part, _ in kept)
+    below = sum(part**2 / freedom for part, freedom in kept if freedom > 0)
+    return total**2 / below if below > 0 else math.inf
 
 
 @lru_cache(maxsize=4096)
