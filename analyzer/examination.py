@@ -7,27 +7,38 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from analyzer.errors import TraceError
 from analyzer.format import counted, milliseconds
 from analyzer.hardware.lookup import look_up
 from analyzer.hardware.sheet import GpuSheet
+from analyzer.insight.counter_support import Counted
 from analyzer.insight.oddities import launch_calls, oddities
 from analyzer.insight.recording import Subject, advise
 from analyzer.insight.supports import GPU_MEMORY, Recorded, capabilities
 from analyzer.metrics.occupancy import add_occupancy
+from analyzer.schema.compiled import CompiledGraph
 from analyzer.schema.examination import Examination
-from analyzer.schema.operators import OpCall
-from analyzer.schema.run import DeviceFacts
+from analyzer.schema.run import DeviceFacts, Run
 from analyzer.schema.tables import records
 from analyzer.trace.arguments.convolution import convolution
 from analyzer.trace.calls import parse_call
+from analyzer.trace.compiled import read_compiled
+from analyzer.trace.counters import counter_file, join
 from analyzer.trace.envelope import Envelope, read_envelope
+from analyzer.trace.generated import with_generated
 from analyzer.trace.kinds import classify_launches
 from analyzer.trace.kineto import Trace, read_trace
-from analyzer.trace.link import link
+from analyzer.trace.link import Linked, link
 from analyzer.trace.ranks import ranks_in
+from analyzer.trace.regions import adopt_compiled
+from analyzer.trace.replay import Described, Operators, adopt_ungraphed
 from analyzer.trace.rundir import open_run, read_samples, read_timings
 from analyzer.trace.source import MAX_EXPANSION
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _CONVOLUTIONS = 50
 """Operators that are asked for the size of the model's input: its first convolution is among the first of a step."""
@@ -45,15 +56,22 @@ _COLOURS, _MOST = 3, 1 << 20
 """Channels of an image, and more images or pixels than any model takes."""
 
 
-def examine(source: str | Path, *, max_expansion: float = MAX_EXPANSION, sheet: GpuSheet | None = None) -> Examination:
+def examine(
+    source: str | Path,
+    *,
+    max_expansion: float = MAX_EXPANSION,
+    sheet: GpuSheet | None = None,
+    counters: Path | None = None,
+) -> Examination:
     """Return what the run directory or the bare Kineto trace at ``source`` supports, and what is odd about it.
 
-    Needs neither torch nor a GPU. ``sheet``: the user's own datasheet, which wins over the database.
+    Needs neither torch nor a GPU. ``sheet``: the user's own datasheet, which wins over the database. ``counters``: a file of
+    hardware counters to use instead of the one that lies with the run; one that cannot be read is told, and is no error.
 
     Raises:
         TraceError: nothing is there, it is no trace, or it unpacks to more than ``max_expansion`` times its size.
     """
-    recorded = _read(Path(source), max_expansion, sheet)
+    recorded = _read(Path(source), max_expansion, sheet, counters)
     found, odd = capabilities(recorded), oddities(recorded)
     return Examination(
         name=recorded.run.name if recorded.run.facts else recorded.run.trace_name,
@@ -64,17 +82,21 @@ def examine(source: str | Path, *, max_expansion: float = MAX_EXPANSION, sheet: 
     )
 
 
-def _read(source: Path, max_expansion: float, sheet: GpuSheet | None) -> Recorded:
+def _read(source: Path, max_expansion: float, sheet: GpuSheet | None, counters: Path | None) -> Recorded:
     run = open_run(source)
-    trace = read_trace(run.trace, max_expansion=max_expansion)
+    trace = with_generated(read_trace(run.trace, max_expansion=max_expansion))
     envelope = read_envelope(run.trace, max_expansion)
     on_gpu = len(trace.device_events) > 0
     speaks = run.facts is None and not on_gpu and (_used_gpu(trace) or bool(envelope.devices))
     device = run.facts.device if run.facts else _listed(envelope, trace.device) if speaks else trace.device
-    linked = link(trace)
-    names = trace.ops["name"].astype(object).tolist()
-    calls: list[OpCall | None] = [None] * len(names)
-    launches = add_occupancy(classify_launches(linked.launches, calls, linked.ops, names), device)
+    linked = link(trace, shows_generated=run.compiled is not None)
+    graphs = _graphs(run)
+    found, unaligned = adopt_ungraphed(
+        run, _described(trace, linked, graphs), lambda other: _described(other, link(other), graphs), max_expansion
+    )
+    operators = found.operators
+    classified = classify_launches(found.launches, operators.calls, operators.ops, operators.names)
+    launches = add_occupancy(classified, device)
     return Recorded(
         run=run,
         trace=trace,
@@ -85,8 +107,33 @@ def _read(source: Path, max_expansion: float, sheet: GpuSheet | None) -> Recorde
         lookup=look_up(device, sheet),
         timings=read_timings(run),
         samples=read_samples(run),
+        counted=_counted(run, trace, launches, counters),
         expects_gpu=on_gpu or device.type == "cuda" or speaks,
+        unaligned=unaligned,
     )
+
+
+def _described(trace: Trace, linked: Linked, graphs: tuple[CompiledGraph, ...]) -> Described:
+    """Return the launches of a trace with its operators; an examination asks for no arguments."""
+    names = trace.ops["name"].astype(object).tolist()
+    return Described(adopt_compiled(trace, linked, graphs).launches, Operators(names, linked.ops, [None] * len(names)))
+
+
+def _graphs(run: Run) -> tuple[CompiledGraph, ...]:
+    """Return what torch.compile made; nothing where its file cannot be read, which is no reason to examine nothing."""
+    try:
+        return read_compiled(run.compiled) if run.compiled else ()
+    except TraceError:
+        return ()
+
+
+def _counted(run: Run, trace: Trace, launches: pd.DataFrame, given: Path | None) -> Counted:
+    """Return the counters that belong to a trace and how they match; why not where their file cannot be read."""
+    try:
+        file = counter_file(run, trace, given)
+        return Counted(file, join(file, launches) if file is not None and not file.refused else None)
+    except TraceError as error:
+        return Counted(error=error.message)
 
 
 def _used_gpu(trace: Trace) -> bool:
@@ -129,6 +176,8 @@ def _subject(r: Recorded) -> Subject:
     images, pixels, dtype = _input(r.trace)
     return Subject(
         on_gpu=r.expects_gpu,
+        trace_name=r.run.trace_name if r.run.facts is None else "",
+        capability=r.device.compute_capability,
         device="cuda" if _used_gpu(r.trace) else "auto" if r.expects_gpu or r.envelope.cut_off else "cpu",
         vendor=r.device.vendor,
         facts=r.run.facts,

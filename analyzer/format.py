@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from analyzer.schema.evidence import Evidence, Quantity
 
@@ -157,3 +157,8 @@ def decade(value: float) -> str:
 def counted(number: float, one: str, many: str) -> str:
     """Return a count with its noun: ``1 process``, ``2 processes``."""
     return f"{count(number)} {one if number == 1 else many}"
+
+
+def input_size(pixels: int | None, shape: Sequence[int]) -> str:
+    """Return the size of a model's input: the ``pixels`` of its images, or the whole ``shape`` where these do not say it."""
+    return f"{pixels} px" if pixels else f"input {'×'.join(map(str, shape))}"

@@ -14,14 +14,19 @@ analyzer: profiles Vision Transformer and CNN inference and explains the speed g
   analyzer vit=vit_tiny_patch16_224 cnn=resnet18    another pair
   analyzer model=vit_small_patch16_224              one model alone, of either family
   analyzer vit.name=beit_base_patch16_224           any timm model, by its name
-  analyzer vit.factory=package.module:function      a torch.nn.Module of one's own
+  analyzer vit.factory=package.module:function      a torch.nn.Module of one's own, or (module, example_input)
+  analyzer vit.weights=state.pt                     a state dict, tensors only; weights hardly change the speed
   analyzer batch_size=32 image_size=384 dtype=bfloat16 device=cuda:0
   analyzer layout=channels_last compile=default attention=math      settings that decide many a comparison
+  analyzer model=vit_tiny_patch16_224 compile=[off,default]     a list: one run per value, in one report
   analyzer -m image_size=224,384 batch_size=1,8     a sweep: every point once, one crossover report; resumes when repeated
   analyzer -m experiment=smoke                      a small sweep; dry_run=true lists its points
   analyzer -m experiment=vit_cnn_speed              the published grid of five models
   analyzer task=report runs=traces/X                a report from run directories or bare Kineto traces: no GPU, no torch
   analyzer task=report runs=t.json.gz steps=3-5     of some profiler steps; annotation=NAME, rank=N select likewise
+  analyzer counters=ncu                             hardware counters of every kernel, or why not and what helps
+  analyzer task=report runs=t.json.gz counters=c.csv    with counters that ncu --csv --page raw wrote
+  analyzer task=validate runs=traces/X              what the models predict against what was counted, by class of kernel
   analyzer task=compare runs=[A,B,C] baseline=B     any number of runs or traces, of any GPUs and models
   analyzer task=project runs=X onto=[a100_sxm4_80gb,b200]
                                                     what its kernels would take on other GPUs; what is validated
@@ -32,7 +37,8 @@ analyzer: profiles Vision Transformer and CNN inference and explains the speed g
   analyzer task=calibrate                           measure this device's copy bandwidth and matmul rate
   analyzer task=doctor                              what can be measured here
   analyzer task=doctor runs=t.json.gz               what a trace supports, what is odd, how to record a better one
-  analyzer task=tensorboard runs=traces/X           a log directory for TensorBoard's profiler plugin
+  analyzer task=tensorboard runs=traces/X           a log directory for TensorBoard: trace, figures, table of runs
+  analyzer task=perfetto runs=traces/X              the trace again, each kernel with kind, bound and module, for Perfetto
   analyzer dry_run=true                             show the plan, run nothing
   analyzer --cfg job --resolve                      show the settings in force, run nothing
 """

@@ -18,6 +18,7 @@ from analyzer.access.l2 import Policy, run
 from analyzer.access.streams.stream import Operand, Stream
 from analyzer.hardware.lookup import sheet_of
 from analyzer.schema.access import CacheFacts
+from analyzer.schema.validation import HELD_OUT
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 COUNTERS, SWEEPS = "counters_public.csv", "l2_sweeps.csv"
@@ -28,7 +29,6 @@ SHEETS = {
 }  # fmt: skip
 """Sheets of the GPUs measured. No sheet is of an L40: the L40S has the same chip and the same 96 MiB."""
 
-HELD_OUT = "held out"
 KNEE_SHARE = 0.95
 GRANULE = 2048
 SWEEP_PASSES = 5

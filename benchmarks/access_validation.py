@@ -8,54 +8,28 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import numpy as np
+from analyzer.insight.validation import validation_of
+from analyzer.insight.validation.families import ELEMENTWISE, FUSED, GEMM, GEMM_OPEN
+from analyzer.insight.validation.items import RETAINED_TIMES, SMALL_OUTPUT
+from analyzer.insight.validation.published import QUANTITY, published_items
+from analyzer.schema.validation import Prediction
+from benchmarks.access_sweeps import COUNTERS, DATA, SWEEPS, effective, effective_table, knee_table, knees
 
-from analyzer.access import closed
-from analyzer.access.caches import simulated
-from analyzer.access.geometry import geometry_of
-from analyzer.access.kernel import POLICIES, written_band
-from analyzer.access.l2 import Moved, Policy, run
-from analyzer.access.problem import Attention, Pass, Problem, Product
-from analyzer.access.streams.build import fill, plan_of
-from analyzer.access.streams.stream import Stream
-from analyzer.access.tiling import Geometry, Raster
-from analyzer.schema.access import CacheFacts
-from benchmarks.access_sweeps import (
-    COUNTERS,
-    DATA,
-    HELD_OUT,
-    SWEEPS,
-    cache,
-    effective,
-    effective_table,
-    knee_table,
-    knees,
-    read_rows,
-)
-
-FITTED = "fitted"
-"""Of a row on which a parameter was fitted; all others are HELD_OUT."""
-
-WARM_PASSES = 4
-RETAINED_TIMES = 4
-"""DRAM writes are scored where the output is more than this many times what the cache may hold back."""
-_ORDERS = {"rows fastest": Raster("mnb"), "query tiles fastest": Raster("qhb"), "heads fastest": Raster("bhq")}
-_OPEN = (Raster("nmb"), Raster("mnb"))
-_PASSES = {"residual add": (2, 1), "layer norm": (1, 1), "gelu + auxiliary": (1, 2)}
-"""Inputs read and outputs written."""
+_KIND = {ELEMENTWISE: "elementwise", GEMM: "GEMM", GEMM_OPEN: "bmm", FUSED: "attention"}
+"""Kinds of kernels, which docs/access-model.md speaks of; the only products without a known order here are batched ones."""
+_COUNTER = {quantity: counter for counter, quantity in QUANTITY.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One counter of one kernel, in bytes per launch, with the ``point`` and the ``band`` (low, high) of the model.
 
-    ``kind``: elementwise, GEMM, attention, bmm. ``status``: FITTED, HELD_OUT. ``scored``: false where the model does not claim
+    ``kind``: elementwise, GEMM, attention, bmm. ``status``: fitted, held out. ``scored``: false where the model does not claim
     the figure.
     """
 
@@ -89,140 +63,15 @@ class Row:
         return 100 * (nearest / self.measured - 1)
 
 
-def _whole(row: dict[str, str], *names: str) -> list[int]:
-    return [int(row[name]) for name in names]
-
-
-def problem_of(row: dict[str, str]) -> tuple[str, Problem]:
-    """Return the kind of kernel and the problem of a row of counters; all of them have elements of two bytes."""
-    if row["kernel"] in _PASSES:
-        size = 2 * math.prod(_whole(row, "m", "n"))
-        read, written = _PASSES[row["kernel"]]
-        return "elementwise", Pass(read * size, written * size)
-    if row["heads"]:
-        batch, heads, kv_heads, queries, keys, width = _whole(row, "batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim")
-        return "attention", Attention(batch, heads, kv_heads, queries, keys, width, width, 2, row["causal"] == "1")
-    m, n, k = _whole(row, "m", "n", "k")
-    if row["batch"]:
-        return "bmm", Product(int(row["batch"]), m, n, k, 2, 2)
-    return "GEMM", Product(1, m, n, k, 2, 2)
-
-
-def geometry_for(row: dict[str, str], problem: Problem) -> Geometry:
-    """Return the geometry of a row: from the kernel's name where it has one, else its tile and its order."""
-    named = geometry_of(row["kernel"], None, None, problem, cache(row["gpu"]).multiprocessors)
-    tall, wide = (int(part) for part in re.findall(r"\d+", row["tile"])[:2])
-    rasters = (_ORDERS[row["raster"]],) if row["raster"] else _OPEN
-    if isinstance(problem, Product) and problem.batch > 1 and isinstance(named, Geometry):
-        return replace(named, rasters=rasters)
-    deep = 64 if isinstance(problem, Attention) else 32
-    return Geometry(tall, wide, deep, rasters, "inferred", "", persistent="persistent" in row["description"])
-
-
-@dataclass(frozen=True, slots=True)
-class Modelled:
-    """What the model says of one launch, in bytes: of each order (the row's first) the figures by policy.
-
-    ``read`` and ``written``: between L2 and multiprocessors.
-    """
-
-    read: float
-    written: float
-    orders: tuple[dict[Policy, Moved], ...]
-
-
-def modelled(problem: Problem, geometry: Geometry, device: CacheFacts, passes: int) -> Modelled:
-    """Run the launch through the cache of ``device``, one block to a multiprocessor; of several ``passes`` the last counts.
-
-    Every pass is a launch of its own, whose blocks go to whichever multiprocessors are free, as in the model of one launch.
-    """
-    read, written = closed.read_bytes(problem, geometry), float(problem.write_bytes)
-    if isinstance(problem, Pass):
-        moved = Moved(read, 0.0, 0.0, 0.0)
-        return Modelled(read, written, (dict.fromkeys(POLICIES, moved),))
-    streams = [fill(plan_of(problem, geometry, raster, device.multiprocessors)) for raster in geometry.rasters]
-    orders = tuple({policy: _last(stream, device, policy, passes) for policy in POLICIES} for stream in streams)
-    return Modelled(read, written, orders)
-
-
-def _last(stream: Stream, device: CacheFacts, policy: Policy, passes: int) -> Moved:
-    """Return what the last of ``passes`` over ``stream`` moves."""
-    if passes == 1:
-        return run(stream, simulated(device), policy)
-    whole, before = (run(repeated(stream, count), simulated(device), policy) for count in (passes, passes - 1))
-    return Moved(whole.read - before.read, whole.fabric - before.fabric, whole.evicted - before.evicted, whole.dirty)
-
-
-def repeated(stream: Stream, passes: int) -> Stream:
-    """Return ``stream`` over and over, each time with its blocks next to other halves of the cache."""
-    blocks = len(stream.side)
-    return replace(
-        stream,
-        granule=np.tile(stream.granule, passes),
-        moved=np.tile(stream.moved, passes),
-        block=np.concatenate([stream.block + np.int32(i * blocks) for i in range(passes)]),
-        write=np.tile(stream.write, passes),
-        side=np.concatenate([np.random.default_rng(i).integers(0, 2, blocks, dtype=np.uint8) for i in range(passes)]),
-    )
-
-
-def _figures(counter: str, found: Modelled, device: CacheFacts) -> tuple[float, tuple[float, float]]:
-    """Return the point and the band of one counter."""
-    low, high = written_band(found.written, device)
-    if counter in ("l2_to_sm_read", "sm_to_l2_write"):
-        size = found.read if counter == "l2_to_sm_read" else found.written
-        return size, (size, size)
-    if counter == "dram_write":
-        return (low + high) / 2, (low, high)
-    moved = [order[policy] for order in found.orders for policy in POLICIES]
-    if counter == "l2_lookup_read":
-        values = [found.read + one.fabric for one in moved]
-    elif counter == "l2_miss_read":
-        values = [one.read + one.fabric for one in moved]
-    else:
-        values = [one.read * device.read_overhead for one in moved]
-    if counter == "dram_total":
-        return values[0] + (low + high) / 2, (min(values) + low, max(values) + high)
-    return values[0], (min(values), max(values))
-
-
-def _status(row: dict[str, str], kind: str) -> str:
-    """Return whether a parameter was fitted on a row.
-
-    The 4090's read overhead and retained bytes were fitted on its elementwise rows, the H100's retained bytes on its totals.
-    """
-    fitted = kind == "elementwise" and row["counter"].startswith("dram")
-    return FITTED if fitted or row["counter"] == "dram_total" else HELD_OUT
-
-
 def counter_rows(data: Path = DATA) -> list[Row]:
-    """Return every row of counters beside the model's figures."""
-    out = []
-    known: dict[tuple[str, Problem, Geometry], Modelled] = {}
-    for row in read_rows(data / COUNTERS):
-        if row["counter"] == "effective_l2":
-            continue
-        kind, problem = problem_of(row)
-        geometry, device = geometry_for(row, problem) if kind != "elementwise" else _NO_TILE, cache(row["gpu"])
-        key = (row["gpu"], problem, geometry)
-        if key not in known:
-            known[key] = modelled(problem, geometry, device, WARM_PASSES if row["mode"] == "warm loop" else 1)
-        point, band = _figures(row["counter"], known[key], device)
-        measured = float(row["bytes"]) / float(row["calls"])
-        scored = row["counter"] != "dram_write" or problem.write_bytes > RETAINED_TIMES * device.retained_bytes[1]
-        name = row["description"] if row["kernel"] == "gemm" else row["kernel"]
-        status = _status(row, kind)
-        out.append(Row(row["gpu"], row["mode"], name, kind, row["counter"], measured, point, band, status, scored))
-    return out
+    """Return every row of counters beside the model's figures, which are those of ``task=validate``."""
+    items, _ = published_items(data / COUNTERS)
+    return [_row(found) for found in validation_of(items).predictions]
 
 
-_NO_TILE = Geometry(0, 0, 0, (), "inferred", "")
-
-
-def percentile(values: Iterable[float], share: float) -> float:
-    """Return the least value that ``share`` of ``values`` do not exceed."""
-    ordered = sorted(values)
-    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
+def _row(p: Prediction) -> Row:
+    kind, counter, scored = _KIND[p.family], _COUNTER[p.quantity], p.why != SMALL_OUTPUT
+    return Row(p.gpu, p.mode, p.kernel, kind, counter, p.measured, p.point, (p.low, p.high), p.status, scored)
 
 
 def table(rows: Sequence[Row]) -> list[str]:
@@ -232,7 +81,7 @@ def table(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         figures = "".join(f"{value / 1e6:9.2f}" for value in (row.measured, row.point, *row.band))
         ok = "yes" if row.inside else f"no, {row.band_error_pct:+.1f} %"
-        note = ok if row.scored else "not scored: output below 4 x retained"
+        note = ok if row.scored else f"not scored: output below {RETAINED_TIMES} x retained"
         out.append(
             f"{row.gpu:9}{row.mode:10}{row.kernel[:40]:41}{row.counter:16}{figures}{row.error_pct:+8.1f}%  {row.status:9}{note}"
         )

@@ -96,7 +96,7 @@ def test_the_document_is_stable(tmp_path: Path) -> None:
     assert {c["status"] for c in one["capabilities"]} <= {"yes", "partly", "no", "unused"}
     assert set(one["capabilities"][0]) == {"key", "name", "status", "detail", "consequence", "count", "total"}
     assert [set(o) for o in one["oddities"]] == [{"code", "finding", "meaning", "count", "share_pct"}]  # whole microseconds
-    assert set(one["recording"]) == {"missing", "snippet", "command", "remarks"}
+    assert set(one["recording"]) == {"missing", "snippet", "command", "counting", "remarks"}
     json.dumps(found, allow_nan=False)
 
 
@@ -239,7 +239,7 @@ def test_an_own_run_is_told_its_own_command(tmp_path: Path) -> None:
     assert found.recording.snippet == ""  # the command records all that the snippet would
     assert found.recording.command.startswith("analyzer batch_size=32 'vit.label=My ViT'")
     assert "stacks=false" not in found.recording.command  # it is set anew
-    assert found.recording.command.endswith(" stacks=true")
+    assert found.recording.command.endswith(" stacks=true counters=ncu")
     assert dict(found.recording.missing)["Python call stacks"] == "analyzer, stacks=true"
 
 
@@ -275,7 +275,7 @@ def test_settings_that_a_run_had_stay_where_they_are_not_set_anew(tmp_path: Path
     (own / "run.json").write_text(json.dumps(facts))
     found = examine(own)
     assert (found.status("stacks"), found.status("calibration")) == ("yes", "no")
-    assert found.recording.command == "analyzer stacks=true batch_size=32 calibrate=auto"
+    assert found.recording.command == "analyzer stacks=true batch_size=32 calibrate=auto counters=ncu"
 
 
 def test_what_compiled_code_cannot_tell_is_recorded_without_it(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def _traffic(launch: Launch, device: CacheFacts, streams: list[Stream], policies
     if launch.materialised:  # what the last kernel leaves in the cache is written once something else needs the room
         written = [moved.evicted + moved.dirty for moved in found]
         return Traffic((min(reads), max(reads)), (min(moved.evicted for moved in found), max(written)))
-    return Traffic((min(reads), max(reads)), written_band(float(launch.problem.write_bytes), device))
+    return Traffic((min(reads), max(reads)), written_band(float(launch.problem.write_bytes), device), reads[0])
 
 
 def written_band(size: float, device: CacheFacts) -> tuple[float, float]:
@@ -172,7 +172,7 @@ def written_band(size: float, device: CacheFacts) -> tuple[float, float]:
 def _one_pass(problem: Pass, devices: Sequence[CacheFacts]) -> KernelAccess:
     """Return a pass over its operands: every byte once, whatever the order."""
     read, write = float(problem.read_bytes), float(problem.write_bytes)
-    traffic = {d.key: Traffic((read * d.read_overhead,) * 2, written_band(write, d)) for d in devices}
+    traffic = {d.key: Traffic((read * d.read_overhead,) * 2, written_band(write, d), read * d.read_overhead) for d in devices}
     none = NOT_KNOWN
     described = Locality(none, none, none, 1.0 if read else none, none, none, none, none)
     flat = Curve(np.array(CAPACITIES, np.float64), np.full(len(CAPACITIES), read), float(CAPACITIES[0]), read)

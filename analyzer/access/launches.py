@@ -27,13 +27,20 @@ Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 COLUMNS = (
-    "bytes_l2_sm", "bytes_dram_low", "bytes_dram_high", "excess_low_us", "excess_high_us", "reuse_factor", "footprint_bytes",
-    "reuse_distance_median_bytes", "geometry_confidence",
+    "bytes_l2_sm", "bytes_l2_read", "bytes_dram_low", "bytes_dram_high", "excess_low_us", "excess_high_us", "reuse_factor",
+    "footprint_bytes", "reuse_distance_median_bytes", "bytes_dram_read", "bytes_dram_read_low", "bytes_dram_read_high",
+    "access_orders", "geometry_confidence", "access_pattern",
 )  # fmt: skip
-"""Columns added to launches. ``bytes_*`` are reads plus writes; empty without a geometry or a model of the device's cache.
+"""Columns added to launches. ``bytes_*`` are reads plus writes, ``bytes_l2_read`` the reads alone; empty without a geometry or
+a model of the device's cache. ``bytes_dram_read`` is under strict recency in the first order, ``_low`` and ``_high`` are the
+ends over policies and all ``access_orders`` plausible orders of thread blocks; ``access_pattern`` one of ``problem.PATTERNS``.
 ``excess_*_us``: the least time with these bytes minus that with every operand moved once."""
 
-_SHARED = ("bytes_l2_sm", "bytes_dram_low", "bytes_dram_high", "excess_low_us", "excess_high_us")
+_SHARED = (
+    "bytes_l2_sm", "bytes_l2_read", "bytes_dram_low", "bytes_dram_high", "excess_low_us", "excess_high_us", "bytes_dram_read",
+    "bytes_dram_read_low", "bytes_dram_read_high",
+)  # fmt: skip
+_TEXTS = ("geometry_confidence", "access_pattern")
 
 _READ = (
     "basis", "grid", "block", "kernel", "resident_blocks", "flop", "floor_compute_us", "unmodelled", "bytes_compulsory", "kind",
@@ -278,7 +285,8 @@ def _triple(text: str) -> tuple[int, int, int] | None:
 def _columns(launches: pd.DataFrame, code: Codes, found: Sequence[Found], share: Floats, subject: Subject) -> pd.DataFrame:
     """Return ``launches`` with COLUMNS; several launches that do the work of one operator share its bytes as its FLOP."""
     own = subject.devices[0].key if subject.devices else ""
-    rows = [_figures(f.unit, own, subject) if f.unit else ((math.nan,) * 8 + ("",)) for f in found]
+    nothing = (*(math.nan,) * (len(COLUMNS) - len(_TEXTS)), *("",) * len(_TEXTS))
+    rows = [_figures(f.unit, own, subject) if f.unit else nothing for f in found]
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).iloc[code]
     for column in _SHARED:
         frame[column] = frame[column].to_numpy(np.float64) * share
@@ -290,8 +298,10 @@ def _figures(unit: Unit, own: str, subject: Subject) -> tuple[float | str, ...]:
     traffic = access.traffic.get(own)
     low, high = traffic.total if traffic else (math.nan, math.nan)
     excess = excess_us(unit, traffic, sum(access.l2_sm_bytes), unit.rate_tflops, subject.devices[0]) if traffic else None
-    locality = access.locality
+    locality, geometry = access.locality, unit.launch.geometry
+    reads = (traffic.point, *traffic.read) if traffic else (math.nan,) * 3
     return (
-        sum(access.l2_sm_bytes), low, high, *(excess or (math.nan, math.nan)), locality.reuse_factor, locality.footprint_bytes,
-        locality.distance_median_bytes, unit.launch.geometry.confidence,
+        sum(access.l2_sm_bytes), access.l2_sm_bytes[0], low, high, *(excess or (math.nan, math.nan)), locality.reuse_factor,
+        locality.footprint_bytes, locality.distance_median_bytes, *reads, float(len(geometry.rasters)), geometry.confidence,
+        unit.pattern,
     )  # fmt: skip

@@ -66,13 +66,7 @@ def ask(module: str, request: dict[str, Any], keep: Sequence[int] = ()) -> Answe
         with (Path(scratch) / "stderr").open("w+b") as output:
             process = processes.start(module, output.fileno(), keep)
             try:
-                if process.stdin is None:
-                    raise AssertionError("the process is started with a pipe")
-                try:
-                    process.stdin.write(json.dumps(request | {"path": str(path)}) + "\n")
-                    process.stdin.flush()  # left open: the process ends when it closes
-                except OSError:
-                    pass  # it died at once; its missing answer says so
+                processes.send(process, request | {"path": str(path)})
                 process.wait()
             except KeyboardInterrupt:
                 interrupted = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import gc
 import statistics
@@ -49,6 +50,7 @@ def calibrate(settings: Resolved, facts: DeviceFacts, versions: dict[str, str]) 
     """
     if settings.calibrate == "off":
         return Calibration((), "off")
+    settings = dataclasses.replace(settings, autocast=False)  # products run in the dtype that autocast casts to
     with cpu_threads(settings.threads), precision(settings):  # the ceilings of as many threads as the model runs with
         return _calibrate(settings, facts, versions)
 

@@ -9,6 +9,8 @@ import torch
 
 from analyzer.capture.answers import serve
 from analyzer.capture.environment import device_facts, device_uuid, versions
+from analyzer.capture.ncu import provider as ncu
+from analyzer.capture.permission import Obstacle
 from analyzer.capture.points import Identity
 from analyzer.capture.presets import DTYPES, dtype_name, resolve
 from analyzer.schema.settings import CaptureSettings
@@ -25,6 +27,8 @@ def describe(device: str) -> Identity:
     presets = resolve(CaptureSettings(device=device))
     on_gpu = presets.device.type == "cuda"
     uuid = device_uuid(presets.device)
+    counting = ncu.prepare("auto", presets)
+    obstacle = Obstacle(f"it needs an NVIDIA GPU, and {presets.device} is none", "") if counting is None else counting.obstacle
     return Identity(
         facts=device_facts(presets.device),
         lock=f"gpu-{uuid or presets.device.index}" if on_gpu else "cpu",
@@ -34,6 +38,7 @@ def describe(device: str) -> Identity:
         dtype=presets.dtype,
         threads=None if on_gpu else torch.get_num_threads(),
         short_forms={text: dtype_name(text) for text in (*_SHORT_FORMS, *DTYPES)},
+        no_counters=(obstacle.reason, obstacle.hint) if obstacle else ("", ""),
     )
 
 

@@ -73,14 +73,17 @@ def spread_pct(latencies: list[float]) -> float:
     return 100.0 * (high - low) / middle if middle else 0.0
 
 
-def warm_up(step: Step, clock: Clock, settings: Resolved, timings: Timings) -> WarmupFacts:
+def warm_up(
+    step: Step, clock: Clock, settings: Resolved, timings: Timings, then: Callable[[], Step] | None = None
+) -> WarmupFacts:
     """Run ``step`` until its latency is steady, or ``warmup_max_s`` have passed; never fails for unsteadiness.
 
     Steady: the interquartile range of the last iterations (``warmup_min_iterations``, at least 5) is below
     ``steady_pct`` of their median. A compiled model is called a few times before; those calls compile and count for nothing
-    here but for the note, which says how long they took.
+    here but for the note, which says how long they took. ``then`` returns the step to go on with after those.
     """
     compiling = let_compile(step, clock) if settings.compile != "off" else ""
+    step = then() if then is not None else step
     found = settle(step, clock, settings, timings)
     return msgspec.structs.replace(found, note="; ".join(note for note in (compiling, found.note) if note))
 

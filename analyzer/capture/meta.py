@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,29 +14,42 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from analyzer.capture.failures import explain, first_line
+from analyzer.capture.arguments import Arguments, spread
+from analyzer.capture.factory import EXAMPLE_HINT, load
+from analyzer.capture.failures import explain, first_line, is_out_of_memory
 from analyzer.capture.presets import DTYPES, dtype_name
-from analyzer.capture.workload import build, channels, check_name, display_name
+from analyzer.capture.scopes import followed
+from analyzer.capture.workload import Built, build, channels, check_name, display_name, own_failures
 from analyzer.errors import AnalyzerError, ConfigError, UnsupportedError
-from analyzer.schema.settings import ModelChoice
+from analyzer.schema.settings import CaptureSettings, ModelChoice
 
 # What torch says when code needs the values that a meta tensor does not have. That is no fault of the model.
-_NEEDS_DATA = ("meta tensor", "on meta", "device meta", "aten::_local_scalar_dense", "datadependent")
+_NEEDS_DATA = ("meta tensor", "on meta", "device meta", "same device", "aten::_local_scalar_dense", "datadependent")
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
     """What a meta forward tells. ``reason`` is empty, or says why the model could not run on meta.
 
-    ``largest_op_bytes``: memory of the tensors that the most demanding operator needs at one time.
+    ``largest_op_bytes``: memory of the tensors that the most demanding operator needs at one time. ``shape`` is that of the
+    first input, and ``image_size`` the height and width of its images, None where they differ or there are none;
+    ``is_example``: a factory gave the input with its model.
     """
 
-    parameters: int | None
+    parameters: int
+    shape: tuple[int, ...]
+    image_size: int | None
+    is_example: bool = False
     parameter_bytes: int = 0
     input_bytes: int = 0
     largest_op_bytes: int = 0
     ops: list[dict[str, Any]] = field(default_factory=list)
     reason: str = ""
+
+    @property
+    def batch_size(self) -> int:
+        """Return the number of inputs of one call."""
+        return self.shape[0]
 
 
 def parameters(choice: ModelChoice, image_size: int) -> int:
@@ -45,14 +59,23 @@ def parameters(choice: ModelChoice, image_size: int) -> int:
         ConfigError: the model cannot be built, or only with real data.
     """
     with _explained(choice):
-        return _count(_meta_model(choice, image_size))
+        return _count(_built(choice, 1, image_size).model)
 
 
 def record_ops(choice: ModelChoice, batch_size: int, image_size: int, dtype: str) -> list[dict[str, Any]]:
     """Return the operators of one forward pass as ``ops.json.gz`` has them, from a run on the meta device.
 
     They are the leaf operators as dispatched; scaled_dot_product_attention is one of them, not its decomposition. Each has
-    besides, under ``module``, the path of the innermost module that ran it; the root has its class name.
+    besides, under ``module``, the name of the innermost module that ran it; the root has its class name.
+
+    Raises:
+        ConfigError: the model cannot take the input, or needs data to run.
+    """
+    return recorded(choice, batch_size, image_size, dtype).ops
+
+
+def recorded(choice: ModelChoice, batch_size: int, image_size: int, dtype: str) -> Inspection:
+    """Return what ``inspect`` does, with the operators for certain.
 
     Raises:
         ConfigError: the model cannot take the input, or needs data to run.
@@ -60,30 +83,72 @@ def record_ops(choice: ModelChoice, batch_size: int, image_size: int, dtype: str
     found = inspect(choice, batch_size, image_size, dtype)
     if found.reason:
         raise ConfigError(f"{display_name(choice)} cannot run without data: {found.reason}", "record a run instead")
-    return found.ops
+    return found
 
 
 def inspect(choice: ModelChoice, batch_size: int, image_size: int, dtype: str) -> Inspection:
-    """Return what a forward pass on meta tells about ``choice``; allocates nothing.
+    """Return what a forward pass on meta tells about ``choice``; allocates nothing, unless a factory makes data.
 
     Raises:
         ConfigError: no such model, or one that cannot take an input of this shape.
     """
     check_name(choice)
     recorder = _Recorder()
-    model: nn.Module | None = None
+    built: Built | None = None
+    shape = (batch_size, channels(choice), image_size, image_size)
     try:
-        # not inference_mode: there a dispatch mode sees linear and conv2d whole instead of the operators they call
-        with _explained(choice), torch.no_grad():
-            model = _meta_model(choice, image_size).to(DTYPES[dtype_name(dtype)])
-            shape = (batch_size, channels(choice), image_size, image_size)
-            x = torch.empty(shape, device="meta", dtype=DTYPES[dtype_name(dtype)])
-            with _refuse_cropping(model, display_name(choice)), _paths(model, recorder), recorder, _Attention(recorder):
-                model(x)
+        with _explained(choice), own_failures(choice):
+            built = _built(choice, batch_size, image_size)
+            model = _emptied(built.model).to(DTYPES[dtype_name(dtype)])
+            batch = built.example or Arguments((torch.empty(shape, device="meta"),))
+            batch = batch.to(device="meta", dtype=DTYPES[dtype_name(dtype)])
+        given = "its example input" if built.example else f"images {list(shape)}"
+        with _explained(choice, given), own_failures(choice):
+            _call(choice, model, batch, recorder)
     except _NeedsDataError as error:
-        return Inspection(_count(model) if model is not None else None, reason=str(error))
+        reason = str(error)
+        if built is None:  # the factory makes data, so it takes data to learn what it makes
+            with _explained(choice), own_failures(choice):
+                built = build(choice, batch_size, image_size)
+        return Inspection(_count(built.model), *_input(built, shape), reason=reason)
     sizes = [t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers())]
-    return Inspection(_count(model), sum(sizes), x.numel() * x.element_size(), recorder.largest_bytes, recorder.ops)
+    return Inspection(_count(model), *_input(built, shape), sum(sizes), batch.bytes, recorder.largest_bytes, recorder.ops)
+
+
+def _call(choice: ModelChoice, model: nn.Module, batch: Arguments, recorder: _Recorder) -> None:
+    # a tensor that one's own forward makes without a device is on the CPU in a run on the CPU
+    device = torch.device("meta") if choice.factory else nullcontext()
+    # not inference_mode: there a dispatch mode sees linear and conv2d whole instead of the operators they call
+    modes = (torch.no_grad(), device, _refuse_cropping(model, display_name(choice)), followed(model, recorder))
+    with ExitStack() as stack:
+        for mode in (*modes, recorder, _Attention(recorder)):
+            stack.enter_context(mode)
+        result = spread(model)(batch)
+    if isinstance(result, (Iterator, Awaitable)):
+        what = f"forward of {display_name(choice)} returns a {type(result).__name__}, so calling it runs nothing"
+        raise ConfigError(what, "return the tensors themselves")
+
+
+def _input(built: Built, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int | None, bool]:
+    if built.example is None:
+        return shape, shape[-1], False
+    return built.example.shape, built.example.image_size, True
+
+
+def check_sizes(found: Inspection, choice: ModelChoice, asked: CaptureSettings) -> None:
+    """Check that sizes which were set are those of the example input, if there is one.
+
+    Raises:
+        UnsupportedError: they are not.
+    """
+    for name, wanted, has in (
+        ("batch_size", asked.batch_size, found.batch_size),
+        ("image_size", asked.image_size, found.image_size),
+    ):
+        if found.is_example and wanted is not None and wanted != has:
+            what = f"{name}={wanted} is not that of the example input of {choice.factory}, whose shape is {list(found.shape)}"
+            hint = f"leave {name}= away, or let the factory take a parameter {name} and make the input with it"
+            raise UnsupportedError(what, hint)
 
 
 class _NeedsDataError(ConfigError):
@@ -91,7 +156,8 @@ class _NeedsDataError(ConfigError):
 
 
 @contextmanager
-def _explained(choice: ModelChoice) -> Iterator[None]:
+def _explained(choice: ModelChoice, given: str = "") -> Iterator[None]:
+    """Explain what is raised while ``choice`` is built, or called with what ``given`` says."""
     name = display_name(choice)
     try:
         with warnings.catch_warnings():
@@ -101,9 +167,12 @@ def _explained(choice: ModelChoice) -> Iterator[None]:
         text = f"{type(error).__name__} {error}".lower()
         if any(mark in text for mark in _NEEDS_DATA):
             raise _NeedsDataError(first_line(error), "record a run instead") from error
-        if isinstance(error, AnalyzerError):
-            raise
-        if isinstance(error, (RuntimeError, AssertionError, ValueError)) and not choice.factory:
+        if isinstance(error, AnalyzerError) or is_out_of_memory(error):
+            raise explain(error, name, "cpu", "float32") from error
+        if choice.factory:
+            what = f"{name} failed{f' when called with {given}' if given else ''}: {type(error).__name__}: {first_line(error)}"
+            raise ConfigError(what, EXAMPLE_HINT) from error
+        if isinstance(error, (RuntimeError, AssertionError, ValueError)):
             raise UnsupportedError(f"{name} cannot take this input: {first_line(error)}", _SIZE_HINT) from error
         raise explain(error, name, "meta", "float32") from error
 
@@ -111,9 +180,27 @@ def _explained(choice: ModelChoice) -> Iterator[None]:
 _SIZE_HINT = "choose another image_size or batch_size; 224 suits most models"
 
 
-def _meta_model(choice: ModelChoice, image_size: int) -> nn.Module:
+def _built(choice: ModelChoice, batch_size: int, image_size: int) -> Built:
+    if choice.factory:
+        load(choice.factory)  # imported out here, what its module makes has data
     with torch.device("meta"):
-        return build(choice, image_size).to("meta")
+        return build(choice, batch_size, image_size)
+
+
+def _emptied(model: nn.Module) -> nn.Module:
+    """Return ``model`` on meta: itself, or a copy where a factory gave it data, which must stay as they are."""
+    tensors = [*model.parameters(), *model.buffers()]
+    if all(tensor.is_meta for tensor in tensors):
+        return model
+    # to a deep copy these seem copied already, so that it copies no data
+    memo: dict[int, Any] = {}
+    for tensor in tensors:
+        empty = tensor.detach().to("meta")
+        memo[id(tensor)] = nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise _NeedsDataError(f"it cannot be copied: {first_line(error)}", "record a run instead") from error
 
 
 def _count(model: nn.Module) -> int:
@@ -129,6 +216,8 @@ def _refuse_cropping(model: nn.Module, name: str) -> Iterator[None]:
             return
         size = module.patch_size
         patch = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+        if len(patch) != 2 or not all(isinstance(side, int) and side > 0 for side in patch):
+            return  # of one's own model anything may be called so
         height, width = args[0].shape[-2:]
         if height % patch[0] or width % patch[1]:
             near = max(1, round(height / patch[0])) * patch[0]
@@ -146,25 +235,6 @@ def _refuse_cropping(model: nn.Module, name: str) -> Iterator[None]:
         and not getattr(module, "dynamic_img_pad", False)
     ]
     try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def _paths(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
-    """Tell ``recorder`` which module runs, by the names that the scopes of a profiled run have."""
-    hooks: list[Any] = []
-
-    def attach(module: nn.Module, path: str) -> None:
-        hooks.append(module.register_forward_pre_hook(lambda owner, _: recorder.enter(owner, path)))
-        # always_call: also when forward raises something that a module above it catches
-        hooks.append(module.register_forward_hook(lambda owner, *_: recorder.leave(owner), always_call=True))
-
-    try:
-        for path, module in model.named_modules():
-            attach(module, path or type(model).__name__)
         yield
     finally:
         for hook in hooks:

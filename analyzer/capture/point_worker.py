@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analyzer.capture.answers import serve
+from analyzer.capture.counting import count
 from analyzer.capture.session import capture
 from analyzer.progress import Reporter
 from analyzer.schema.settings import CaptureSettings, ModelChoice
@@ -22,7 +23,10 @@ def run(request: dict[str, Any]) -> str:
     rundir.mark_parts(str(request["token"]))
     given = dict(request["settings"])
     given |= {"out_root": Path(given["out_root"]), "command": tuple(given["command"])}
-    return capture(ModelChoice(**request["choice"]), CaptureSettings(**given), Reporter(quiet=True)).name
+    choice, settings, reporter = ModelChoice(**request["choice"]), CaptureSettings(**given), Reporter(quiet=True)
+    path = capture(choice, settings, reporter)
+    count([(path, choice)], settings, reporter)
+    return path.name
 
 
 def main() -> None:

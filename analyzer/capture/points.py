@@ -9,7 +9,6 @@ import dataclasses
 import datetime
 import hashlib
 import os
-import re
 import secrets
 import shutil
 import sys
@@ -26,6 +25,7 @@ from analyzer import errors
 from analyzer.capture import processes
 from analyzer.capture.answers import Answer, InterruptedAfterAnswerError, ask
 from analyzer.capture.locks import held, private_directory
+from analyzer.capture.own_models import as_run, files_of
 from analyzer.capture.privacy import masked_record
 from analyzer.errors import AnalyzerError, ConfigError, DeviceError, OutOfMemoryError, TraceError, UnsupportedError
 from analyzer.schema.run import DeviceFacts
@@ -51,6 +51,8 @@ _NO_PART_OF_IT = frozenset({"numpy", "psutil"})
 """Versions that have no say in how long a model takes."""
 _SMALLER = "use a smaller batch_size or image_size"
 _MACHINE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_JOB_ID")
+_LATER: dict[str, Any] = {"autocast": False, "input": "device", "cudnn_benchmark": False}
+"""Settings that older points do not have, and what they had instead: that must not make another point of one."""
 _OTHER_DTYPES = ("tf32",)
 """Names that no tensor has, so that they have no short forms."""
 _MAX_TEXT = 2000
@@ -62,7 +64,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """A device with its presets and the software that drives it.
 
     ``lock`` names the device among those of this machine; ``threads`` is how many CPU threads torch uses, None on a GPU;
-    ``short_forms`` are the full names of the dtypes by all their names.
+    ``short_forms`` are the full names of the dtypes by all their names. ``no_counters``: why hardware counters cannot be had
+    here, and a hint, as far as that is known without a try; empty where nothing is in the way.
     """
 
     facts: DeviceFacts
@@ -73,6 +76,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     threads: int | None
     short_forms: dict[str, str]
+    no_counters: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,9 @@ class PointPlan:
         device.append((None if power is None else round(power)) if on_gpu else facts.cores)
         setting = msgspec.to_builtins(self.setting)
         del setting["label"]  # a name for readers
+        for name, usual in _LATER.items():
+            if setting[name] == usual:
+                del setting[name]
         identifying = {
             "setting": setting,
             "measurement": self.measurement,
@@ -177,7 +184,8 @@ def plan_point(choice: ModelChoice, capture: CaptureSettings, identity: Identity
     Raises:
         ConfigError: a dtype that there is not, or a setting that no record can hold.
     """
-    dtype = (capture.dtype or identity.dtype).strip().lower().removeprefix("torch.")
+    preset = "bfloat16" if capture.autocast and identity.facts.type == "cpu" else identity.dtype
+    dtype = (capture.dtype or preset).strip().lower().removeprefix("torch.")
     dtypes = dict.fromkeys((*identity.short_forms.values(), *_OTHER_DTYPES))
     if dtype not in identity.short_forms and dtype not in dtypes:
         raise ConfigError(f"unknown dtype {capture.dtype}", f"use dtype={', '.join(dtypes)}")
@@ -191,13 +199,18 @@ def plan_point(choice: ModelChoice, capture: CaptureSettings, identity: Identity
         layout=capture.layout,
         attention="auto" if choice.family == "cnn" else capture.attention,  # it has none to choose
         compile=capture.compile,
+        autocast=capture.autocast,
+        input=capture.input,
+        cudnn_benchmark=bool(capture.cudnn_benchmark) and identity.facts.type == "cuda",  # a CPU runs no cuDNN
         threads=capture.threads or identity.threads,
         seed=capture.seed,
         factory=choice.factory,
         options=choice.options,
     )
     _check(setting)
-    measurement = {
+    if capture.counters == "ncu" and any(identity.no_counters):  # one line now, not one per point after it ran
+        raise UnsupportedError(f"counters=ncu: {identity.no_counters[0]}", identity.no_counters[1] or "use counters=auto")
+    measurement: dict[str, Any] = {
         "iterations": capture.iterations,
         "repeats": capture.repeats,
         "traced_steps": capture.traced_steps,
@@ -206,10 +219,9 @@ def plan_point(choice: ModelChoice, capture: CaptureSettings, identity: Identity
         "warmup_min_iterations": capture.warmup_min_iterations,
         "sample_period_s": capture.sample_period_s,
     }
-    versions = dict(identity.versions)
-    if choice.factory and (source := _source_hash(choice.factory)):
-        versions["factory"] = source
-    return PointPlan(choice, capture, identity, setting, measurement, versions)
+    if capture.counters == "ncu":  # only then is a point without them another one
+        measurement["counters"] = "ncu"
+    return PointPlan(choice, capture, identity, setting, measurement, identity.versions | files_of(choice))
 
 
 def _check(setting: PointSetting) -> None:
@@ -224,18 +236,6 @@ def _check(setting: PointSetting) -> None:
         raise ConfigError(f"the settings of a point cannot be meant: {error}", "see docs/sweeps.md") from error
     if len(text) > MAX_RECORD_BYTES // 2:
         raise ConfigError(f"the options of {setting.label} are too large for a record", hint)
-
-
-def _source_hash(factory: str) -> str | None:
-    """Return a hash of the file that holds ``factory``: an edited model is another one. None where no file is found."""
-    module = factory.partition(":")[0].replace(".", "/")
-    if not re.fullmatch(r"[\w/]+", module):
-        return None
-    for root in (".", *sys.path):
-        for path in (Path(root) / f"{module}.py", Path(root) / module / "__init__.py"):
-            if path.is_file():
-                return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,10 +320,12 @@ def measure(plan: PointPlan, store: PointStore, keep: Sequence[int] = ()) -> Poi
     """
     settings = dataclasses.asdict(plan.capture) | {
         "out_root": str(plan.capture.out_root.absolute()),
-        "batch_size": plan.setting.batch_size,
-        "image_size": plan.setting.image_size,
+        # an example input has sizes of its own, which contradict only what was set
+        "batch_size": plan.capture.batch_size if plan.choice.factory else plan.setting.batch_size,
+        "image_size": plan.capture.image_size if plan.choice.factory else plan.setting.image_size,
         "dtype": plan.setting.dtype,
         "attention": plan.setting.attention,
+        "counters": plan.capture.counters if plan.capture.counters == "ncu" else "none",  # a sweep counts only when told to
     }
     kills, started = processes.memory_kills(), time.monotonic()
     token = secrets.token_hex(8)
@@ -345,7 +347,7 @@ def _record(plan: PointPlan, answer: Answer, kills: int, started: float) -> Poin
     return PointRecord(
         format_version=POINT_FORMAT_VERSION,
         key=plan.key,
-        setting=plan.setting,
+        setting=as_run(plan.setting, plan.capture.out_root, answer.value),
         device=plan.identity.facts,
         versions=plan.versions,
         measurement=plan.measurement,

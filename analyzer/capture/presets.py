@@ -9,14 +9,16 @@ import torch
 
 from analyzer.capture.environment import resolve_device
 from analyzer.errors import ConfigError, UnsupportedError
-from analyzer.schema.settings import ATTENTION, COMPILE, LAYOUTS, CaptureSettings
+from analyzer.schema.settings import ATTENTION, COMPILE, COUNTERS, INPUTS, LAYOUTS, CaptureSettings
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16", "float": "float32"}
 TF32 = "tf32"
 """A dtype to ask for: tensors of float32, whose products and convolutions may run as TF32."""
 _CPU_ATTENTION = ("auto", "flash", "math")
-"""torch has no other implementation of attention for a CPU."""
+"""torch has no other implementation of attention for a CPU: the others, asked for there, end in "No viable backend"."""
+AUTOCAST_DTYPES = ("bfloat16", "float16")
+"""What torch.autocast may cast to on both a CPU and a GPU."""
 _IMAGE_SIZE = 224
 _LIMIT = 1 << 31
 
@@ -25,7 +27,8 @@ _LIMIT = 1 << 31
 class Resolved:
     """Settings without a gap. ``measure_min_s``: the untraced pass goes on that long, also beyond ``iterations``.
 
-    ``dtype`` is a name of DTYPES or TF32. ``attention`` is auto for a family that has none.
+    ``dtype`` is a name of DTYPES or TF32; with ``autocast`` it is what torch.autocast casts to. ``attention`` is auto for a
+    family that has none. ``input`` is one of INPUTS. ``cudnn_benchmark`` is None where nothing is to be set.
     """
 
     device: torch.device
@@ -48,17 +51,20 @@ class Resolved:
     layout: str = "contiguous"
     attention: str = "auto"
     compile: str = "off"
+    autocast: bool = False
+    input: str = "device"
+    cudnn_benchmark: bool | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """Return the dtype as torch has it."""
+        """Return the dtype of weights and input as torch has it."""
         return DTYPES[self.tensor_dtype]
 
     @property
     def tensor_dtype(self) -> str:
-        """Return the name of the element type of the tensors: float32 where TF32 is asked for."""
-        return "float32" if self.dtype == TF32 else self.dtype
+        """Return the name of the element type of weights and input: float32 for TF32 and under autocast."""
+        return "float32" if self.autocast or self.dtype == TF32 else self.dtype
 
 
 def dtype_name(name: str, also: tuple[str, ...] = ()) -> str:
@@ -75,28 +81,22 @@ def dtype_name(name: str, also: tuple[str, ...] = ()) -> str:
 
 
 def resolve(settings: CaptureSettings, family: str = "") -> Resolved:
-    """Return ``settings`` with the presets: CUDA batch 32 in bfloat16, CPU batch 1 in float32, 224 px.
+    """Return ``settings`` with the presets: CUDA batch 32 in bfloat16, CPU batch 1 in float32 (autocast: bfloat16), 224 px.
 
     ``family`` of the model: for ``cnn`` the setting ``attention`` means nothing and comes back as auto.
 
     Raises:
-        ConfigError: a value that cannot be meant.
-        UnsupportedError: a dtype or an attention implementation that the device does not have.
+        ConfigError: a value that cannot be meant, or values that contradict each other.
+        UnsupportedError: a dtype, an attention implementation or a copy that the device does not have.
         DeviceError: the device is not there.
     """
     _check(settings)
     device = resolve_device(settings.device)
     on_gpu = device.type == "cuda"
-    dtype, notes = "bfloat16" if on_gpu else "float32", []
-    if settings.dtype is not None:
-        dtype = _requested_dtype(settings.dtype, device)
-    elif on_gpu and torch.cuda.get_device_capability(device) < (8, 0) and torch.version.hip is None:
-        dtype = "float16"
-        notes.append("float16 instead of bfloat16, which this device has no units for; name another with dtype=")
+    dtype, notes = _dtype(settings, device)
     attention = "auto" if family == "cnn" else settings.attention
-    if not on_gpu and attention not in _CPU_ATTENTION:
-        what = f"attention={attention} does not exist on a CPU"
-        raise UnsupportedError(what, f"use attention={', '.join(_CPU_ATTENTION)}")
+    if not on_gpu:
+        notes += _on_cpu(settings, attention)
     preset_iterations = 30 if on_gpu else 12
     return Resolved(
         device=device,
@@ -120,8 +120,48 @@ def resolve(settings: CaptureSettings, family: str = "") -> Resolved:
         layout=settings.layout,
         attention=attention,
         compile=settings.compile,
+        autocast=settings.autocast,
+        input=settings.input,
+        cudnn_benchmark=settings.cudnn_benchmark if on_gpu else None,
         notes=tuple(notes),
     )
+
+
+def _dtype(settings: CaptureSettings, device: torch.device) -> tuple[str, list[str]]:
+    """Return the dtype in force, and a note where the preset is not the usual one.
+
+    Raises:
+        ConfigError: there is no such dtype, or none that autocast could cast to.
+        UnsupportedError: the device does not have it.
+    """
+    if settings.dtype is not None:
+        dtype = _requested_dtype(settings.dtype, device)
+        if settings.autocast and dtype not in AUTOCAST_DTYPES:
+            what = f"autocast=true keeps weights in float32 and casts to dtype, and dtype={dtype} leaves nothing to cast to"
+            raise ConfigError(what, f"use dtype={' or dtype='.join(AUTOCAST_DTYPES)}, or autocast=false")
+        return dtype, []
+    if device.type != "cuda":
+        return ("bfloat16" if settings.autocast else "float32"), []
+    if torch.cuda.get_device_capability(device) < (8, 0) and torch.version.hip is None:
+        return "float16", ["float16 instead of bfloat16, which this device has no units for; name another with dtype="]
+    return "bfloat16", []
+
+
+def _on_cpu(settings: CaptureSettings, attention: str) -> list[str]:
+    """Return a note on each setting that means nothing on a CPU.
+
+    Raises:
+        UnsupportedError: a setting that a CPU cannot meet.
+    """
+    if attention not in _CPU_ATTENTION:
+        what = f"attention={attention} does not exist on a CPU"
+        raise UnsupportedError(what, f"use attention={', '.join(_CPU_ATTENTION)}")
+    if settings.input == "host":
+        what = "input=host copies each batch to the device, and a model on a CPU reads it where it lies"
+        raise UnsupportedError(what, "leave input=host away, or choose a GPU with device=cuda")
+    if settings.cudnn_benchmark is None:
+        return []
+    return [f"cudnn_benchmark={str(settings.cudnn_benchmark).lower()} means nothing on a CPU, which runs no cuDNN"]
 
 
 def _requested_dtype(name: str, device: torch.device) -> str:
@@ -165,6 +205,8 @@ def _check(settings: CaptureSettings) -> None:
         ("layout", settings.layout, LAYOUTS),
         ("attention", settings.attention, ATTENTION),
         ("compile", settings.compile, COMPILE),
+        ("counters", settings.counters, COUNTERS),
+        ("input", settings.input, INPUTS),
     ):
         if given not in allowed:
             raise ConfigError(f"{name}={given} is unknown", f"use {name}={', '.join(allowed)}")

@@ -45,7 +45,7 @@ _KEPT = (  # of the top level; everything else may name a host, a user or a path
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What stands in a trace that was written: the number of its events and the names of its operators.
+    """What stands in a trace that was written: the number of its events, the names of its operators and of its kernels.
 
     ``graphs``: whether CUDA graphs were launched; None where no call of the runtime was recorded that would tell.
     """
@@ -53,6 +53,7 @@ class Written:
     events: int
     operators: frozenset[str]
     graphs: bool | None
+    kernels: frozenset[str] = frozenset()
 
 
 def trace_steps(
@@ -108,16 +109,26 @@ def write_trace(profiler: profile, path: Path) -> Written:
     operators = frozenset(str(event["name"]) for event in events if event.get("cat") == "cpu_op")
     calls = {str(event["name"]) for event in events if event.get("cat") in _RUNTIME}
     graphs = any(name.startswith(_GRAPH_LAUNCHES) for name in calls) if calls else None
-    return Written(len(events), operators, graphs)
+    kernels = frozenset(str(event["name"]) for event in events if event.get("cat") == "kernel")
+    return Written(len(events), operators, graphs, kernels)
 
 
 def strip(trace: dict[str, Any]) -> dict[str, Any]:
-    """Return ``trace`` with only the top-level keys that describe the recording and the hardware, paths of frames trimmed."""
+    """Return ``trace`` with only the top-level keys that describe the recording and the hardware, paths trimmed."""
     kept = {key: trace[key] for key in _KEPT if key in trace}
     for event in kept.get("traceEvents", ()):
         if event.get("cat") == "python_function":
             event["name"] = trim(str(event["name"]))
         args = event.get("args")
-        if isinstance(args, dict) and _STACK in args:
-            args[_STACK] = ";".join(frames_of(str(args[_STACK])))
+        if isinstance(args, dict):
+            _trim_paths(args)
     return kept
+
+
+def _trim_paths(args: dict[str, Any]) -> None:
+    """Trim the call stack, and paths: Inductor names the file of a kernel, in a folder that is named after the user."""
+    if _STACK in args:
+        args[_STACK] = ";".join(frames_of(str(args[_STACK])))
+    for key, value in args.items():
+        if isinstance(value, str) and value.startswith("/"):
+            args[key] = trim(value)

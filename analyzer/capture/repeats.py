@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ def run_repeat(
     path = scratch / f"repeat-{repeat}.raw.json"
     request = {
         "choice": dataclasses.asdict(choice),
-        "settings": _fixed(settings, resolved),
+        "settings": fixed(settings, resolved),
         "repeat": repeat,
         "path": str(path.absolute()),
     }
@@ -36,7 +35,7 @@ def run_repeat(
     with tempfile.TemporaryFile(dir=scratch) as errors_file:
         process = processes.start("analyzer.capture.worker", errors_file.fileno())
         try:
-            _send(process, request)
+            processes.send(process, request)
             process.wait()
         finally:
             processes.stop(process, grace_s=0.0)
@@ -53,18 +52,8 @@ def run_repeat(
     return answer["rows"], answer["note"]
 
 
-def _send(process: subprocess.Popen[str], request: dict[str, Any]) -> None:
-    if process.stdin is None:
-        raise AssertionError("the worker is started with a pipe")
-    try:
-        process.stdin.write(json.dumps(request) + "\n")
-        process.stdin.flush()  # left open: the worker ends when it closes
-    except OSError:
-        return  # it died at once; its missing answer says so
-
-
-def _fixed(settings: CaptureSettings, resolved: Resolved) -> dict[str, Any]:
-    """Return the settings with the presets in force here, in plain JSON values."""
+def fixed(settings: CaptureSettings, resolved: Resolved) -> dict[str, Any]:
+    """Return the settings with the presets in force here, in plain JSON values, for a process that runs the model once more."""
     found = dataclasses.asdict(settings) | {
         "device": str(resolved.device),
         "batch_size": resolved.batch_size,
@@ -72,6 +61,7 @@ def _fixed(settings: CaptureSettings, resolved: Resolved) -> dict[str, Any]:
         "dtype": resolved.dtype,
         "repeats": 1,
         "calibrate": "off",
+        "counters": "none",
     }
     # iterations stays as it was: where it is the preset, the time that a GPU pass lasts at least is part of it
     return {name: str(value) if isinstance(value, Path) else value for name, value in found.items()}

@@ -150,7 +150,9 @@ def _run(settings: Settings, *, sweep: bool = False) -> int:
     except KeyboardInterrupt:
         print(f"analyzer: interrupted during: {reporter.current}", file=sys.stderr)
         if not points:
-            print("hint: finished run directories are kept, the unfinished one is gone", file=sys.stderr)
+            records = settings.task == "profile"
+            kept = "finished run directories are kept, the unfinished one is gone" if records else "nothing unfinished is left"
+            print(f"hint: {kept}", file=sys.stderr)
         raise
     # the jobs of a sweep print one document a line, so that a reader can tell them apart
     return _tell(settings, outcome, one_line=sweep)

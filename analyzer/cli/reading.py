@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,24 @@ from omegaconf.errors import OmegaConfBaseException
 
 from analyzer.cli.failures import HELP_HINT, config_dir, explain
 from analyzer.errors import ConfigError
-from analyzer.schema.settings import ATTENTION, COMPILE, LAYOUTS, CaptureSettings, ModelChoice, Selection, Settings
+from analyzer.schema.settings import (
+    ATTENTION,
+    COMPILE,
+    COUNTERS,
+    INPUTS,
+    LAYOUTS,
+    CaptureSettings,
+    ModelChoice,
+    Selection,
+    Settings,
+)
 
 FAMILIES = ("vit", "cnn")
+LISTS = (
+    "batch_size", "image_size", "dtype", "layout", "attention", "autocast", "input", "cudnn_benchmark", "compile", "threads",
+)  # fmt: skip
+"""Settings that task=profile takes as a list too, attention=[flash,math]: it runs the models once with each value."""
+_MAX_VARIANTS = 64
 _MAX_STEPS = 100_000
 
 
@@ -40,8 +57,27 @@ def read_settings(
         ) from error
 
 
-def _settings(values: dict[str, Any], choices: dict[str, str], command: tuple[str, ...]) -> Settings:
-    capture = CaptureSettings(
+def _captures(values: dict[str, Any], command: tuple[str, ...]) -> tuple[CaptureSettings, ...]:
+    """Return the ways to run the models: one, or each combination of the values that settings of LISTS were given as a list."""
+    lists = {key: _distinct(key, values[key]) for key in LISTS if isinstance(values[key], list)}
+    if lists and (task := str(values["task"]["name"])) != "profile":
+        key = next(iter(lists))
+        raise ConfigError(f"{key}= is a list, and task={task} takes one value", "only task=profile runs each value of a list")
+    if math.prod(map(len, lists.values())) > _MAX_VARIANTS:
+        given = " and ".join(f"{key}=" for key in lists)
+        raise ConfigError(f"{given} make more than {_MAX_VARIANTS} ways to run a model", "a sweep takes any number: see -m")
+    return tuple(_capture(values | dict(zip(lists, one, strict=True)), command) for one in itertools.product(*lists.values()))
+
+
+def _distinct(key: str, given: list[Any]) -> list[Any]:
+    found = list({repr(value): value for value in given}.values())
+    if not found:
+        raise ConfigError(f"{key}= is an empty list", f"leave {key}= away, or give it a value")
+    return found
+
+
+def _capture(values: dict[str, Any], command: tuple[str, ...]) -> CaptureSettings:
+    return CaptureSettings(
         device=_text(values, "device"),
         batch_size=_number(values, "batch_size", int, minimum=1),
         image_size=_number(values, "image_size", int, minimum=1),
@@ -49,6 +85,9 @@ def _settings(values: dict[str, Any], choices: dict[str, str], command: tuple[st
         layout=_one_of(values, "layout", LAYOUTS),
         attention=_one_of(values, "attention", ATTENTION),
         compile=_one_of(values, "compile", COMPILE),
+        autocast=_flag(values, "autocast"),
+        input=_one_of(values, "input", INPUTS),
+        cudnn_benchmark=_flag(values, "cudnn_benchmark") if values["cudnn_benchmark"] is not None else None,
         iterations=_number(values, "iterations", int, minimum=10),
         traced_steps=_required(values, "traced_steps", int, minimum=3),
         stacks=_flag(values, "stacks"),
@@ -58,9 +97,14 @@ def _settings(values: dict[str, Any], choices: dict[str, str], command: tuple[st
         seed=_required(values, "seed", int, minimum=0),
         sample_period_s=_required(values, "sample_period_s", float, minimum=0.01),
         calibrate=_one_of(values, "calibrate", ("auto", "force", "off")),
+        counters="none" if _counter_file(values) else _one_of(values, "counters", COUNTERS),
         out_root=Path(_text(values, "traces")),
         command=command,
     )
+
+
+def _settings(values: dict[str, Any], choices: dict[str, str], command: tuple[str, ...]) -> Settings:
+    capture, *variants = _captures(values, command)
     if values["steps"] is not None and values["annotation"] is not None:
         raise ConfigError("steps= and annotation= both select a part of the trace", "give one of them")
     models = _models(values, choices)
@@ -68,6 +112,7 @@ def _settings(values: dict[str, Any], choices: dict[str, str], command: tuple[st
         task=str(values["task"]["name"]),
         models=models,
         capture=capture,
+        variants=tuple(variants),
         runs=_paths(values, "runs"),
         selection=Selection(
             steps=_steps(values["steps"]),
@@ -76,6 +121,7 @@ def _settings(values: dict[str, Any], choices: dict[str, str], command: tuple[st
             max_expansion=_required(values, "max_expansion", float, minimum=1),
         ),
         gpu_spec=Path(_text(values, "gpu_spec")) if values["gpu_spec"] is not None else None,
+        counter_file=_counter_file(values),
         gpus=_gpus(values, "gpu"),
         baseline=_paths(values, "baseline"),
         onto=_gpus(values, "onto"),
@@ -105,7 +151,10 @@ def _check_model(values: dict[str, Any], overrides: Sequence[str]) -> None:
 def _models(values: dict[str, Any], choices: dict[str, str]) -> tuple[ModelChoice, ...]:
     if values["model"] is not None:
         return (_named_model(values, choices),)
-    return tuple(found for family in FAMILIES if (found := _model(values, family, choices.get(family, ""))))
+    found = [found for family in FAMILIES if (found := _model(values, family, choices.get(family, "")))]
+    if len({choice.label for choice in found}) < len(found):  # two functions of one name, in two modules
+        found = [replace(choice, label=(choice.factory or choice.label).replace(":", ".")) for choice in found]
+    return tuple(found)
 
 
 def _named_model(values: dict[str, Any], choices: dict[str, str]) -> ModelChoice:
@@ -121,7 +170,8 @@ def _named_model(values: dict[str, Any], choices: dict[str, str]) -> ModelChoice
     unset = _model_file(preset)["options"] if preset is not None else {}
     given = {key: value for key, value in (values[family]["options"] or {}).items() if unset.get(key, ...) != value}
     group = _model_file(files[name])
-    return ModelChoice(family, str(group["name"]), str(group["label"]), group["factory"], group["options"] | given)
+    options, weights = group["options"] | given, _weights(values, family)
+    return ModelChoice(family, str(group["name"]), str(group["label"]), group["factory"], options, weights)
 
 
 def _model_file(path: Path) -> dict[str, Any]:
@@ -134,11 +184,22 @@ def _model(values: dict[str, Any], family: str, choice: str) -> ModelChoice | No
     name, factory, label = group["name"], group["factory"], str(group["label"])
     if name is None and factory is None:
         return None
+    preset = Path(config_dir(), family, f"{choice}.yaml")
+    unlabelled = not preset.is_file() or label == str(_model_file(preset)["label"])
     if factory is not None and name in (None, choice):
-        name = label = str(factory).rsplit(":", 1)[-1]
-    elif name != choice:
-        label = str(name)  # a timm model by its name: the label of the group's file is not its own
-    return ModelChoice(family, str(name), label, str(factory) if factory else None, dict(group["options"] or {}))
+        name = str(factory).rsplit(":", 1)[-1]
+    if unlabelled and name != choice:
+        label = str(name)  # one's own model or a timm model by its name: the label of the group's file is not its own
+    factory = str(factory) if factory else None
+    return ModelChoice(family, str(name), label, factory, dict(group["options"] or {}), _weights(values, family))
+
+
+def _weights(values: dict[str, Any], family: str) -> str | None:
+    """Return the file of a state dict, None where none is named."""
+    found = values[family].get("weights")
+    if found is not None and (not isinstance(found, str) or not found):
+        raise ConfigError(f"{family}.weights must name a file, not {found!r}", f"for example {family}.weights=state.pt")
+    return found
 
 
 def _text(values: dict[str, Any], key: str) -> str:
@@ -197,6 +258,14 @@ def _texts(values: dict[str, Any], key: str, what: str, hint: str) -> tuple[str,
     if not found or not all(isinstance(text, str) and text for text in found):
         raise ConfigError(f"{key}= must name {what}, not {value!r}", hint)
     return tuple(found)
+
+
+def _counter_file(values: dict[str, Any]) -> Path | None:
+    """Return the file that ``counters=FILE.csv`` names, None where it says how to read counters."""
+    value = values["counters"]
+    if isinstance(value, str) and value not in COUNTERS and not value.casefold().endswith(".csv"):
+        raise ConfigError(f"counters must be {', '.join(COUNTERS)} or a file that ends in .csv, not {value!r}", HELP_HINT)
+    return Path(value) if isinstance(value, str) and value.casefold().endswith(".csv") else None
 
 
 def _steps(value: Any) -> tuple[int, ...] | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from analyzer.format import milliseconds
+from analyzer.insight.ledger import TRACING, UNTRACED, WAITING
 from analyzer.schema.ledger import TERMS
 from analyzer.schema.results import Gap
 
@@ -50,7 +52,7 @@ MEANINGS = {
     "dispatch": "own time of operators that only call others",
     "between": "Python, and the profiler's own cost",
     "no_model": "their operator has no formula, no shapes, or is not known",
-    "tracing": "the untraced median differs from the traced time by more than waiting can account for",
+    "tracing": "of untraced minus traced time what scaling the time without a kernel cannot account for",
 }
 """What each term means, in one sentence for the page."""
 
@@ -71,3 +73,29 @@ def by_term(gap: Gap, *, named: bool = True) -> list[tuple[str, float]]:
         if part.named or not named:
             terms[part.term] = terms.get(part.term, 0.0) + part.delta_us
     return sorted(terms.items(), key=lambda item: (-abs(item[1]), TERMS.index(item[0])))
+
+
+def contradictions(gap: Gap) -> tuple[str, ...]:
+    """Return a sentence for each way in which the traces do not account for the difference of the untraced batches."""
+    if gap.basis != UNTRACED or not gap.total_us:
+        return ()
+    kernels = sum(part.delta_us for part in gap.parts if part.kind not in (WAITING, TRACING))
+    tracing = sum(part.delta_us for part in gap.parts if part.kind == TRACING)
+    out = []
+    if kernels * gap.total_us < 0:
+        longer, other = (gap.first, gap.second) if kernels > 0 else (gap.second, gap.first)
+        out.append(
+            f"While traced, the kernels of {longer} take {milliseconds(abs(kernels))} longer; without the profiler, a batch of "
+            f"{other} takes {milliseconds(abs(gap.total_us))} longer. So the times of kernels do not explain the difference."
+        )
+    if abs(tracing) > abs(gap.total_us):
+        out.append(
+            f"What the traces cannot account for ({CAUSES['tracing']}) is {milliseconds(abs(tracing))} of difference, more "
+            f"than the {milliseconds(abs(gap.total_us))} between the batches. So times of kernels and modules may mislead."
+        )
+    return tuple(out)
+
+
+def is_scaled_apart(gap: Gap) -> bool:
+    """Tell whether the waiting of one run was left out and that of the other kept: their difference then is no cause."""
+    return {gap.one.scaling.waiting, gap.two.scaling.waiting} == {0.0, 1.0}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from analyzer.format import digits, percent, quantity
+from analyzer.format import digits, input_size, percent, quantity
+from analyzer.insight.counters import counters_missing, has_counters, refusal
 from analyzer.insight.telemetry import held_down, timed_samples
 from analyzer.metrics.arithmetic import MATRIX_KINDS
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis, Caveat
+from analyzer.schema.run import RunFacts
 from analyzer.schema.tables import records
 
 PROFILER_SLOWDOWN = 1.10
@@ -20,7 +22,7 @@ BEATEN = 1.10
 
 def find_caveats(a: Analysis) -> tuple[Caveat, ...]:
     """Return what a reader must know before trusting the figures of one run."""
-    found = [*_impossible(a), *_steadiness(a), *_trace(a), *_beaten_ceilings(a), *_clocks(a), *_choices(a)]
+    found = [*_impossible(a), *_steadiness(a), *_trace(a), *_beaten_ceilings(a), *_clocks(a), *_choices(a), *_counters(a)]
     found += [Caveat("warning", f"{a.label}: {text}", "method") for text in a.warnings]
     return tuple(found)
 
@@ -121,6 +123,26 @@ def _clocks(a: Analysis) -> list[Caveat]:
     return found
 
 
+def _counters(a: Analysis) -> list[Caveat]:
+    """Return what keeps hardware counters from being used, or from meaning what they seem to."""
+    view = a.counters
+    if view is None:
+        return []
+    if not has_counters(a):
+        return [Caveat("warning", f"{a.label}: {refusal(a)}", "counters")]
+    if view.mode == "warm":
+        return []
+    how = "were read with caches emptied before each kernel"
+    told = how if view.mode == "cold" else f"do not tell whether they {how}, as ncu does unless told otherwise"
+    held = "they may hold DRAM traffic that the run did not have, and no rate is taken from them"
+    text = f"{a.label}: its counters {told}; so {held}"
+    return [Caveat("warning", text, "counters")]
+
+
+def _input_size(facts: RunFacts) -> str:
+    return input_size(facts.settings.image_size, facts.model.input_shape[1:])
+
+
 def find_pair_caveats(a: Analysis, b: Analysis) -> tuple[Caveat, ...]:
     """Return the facts in which two runs differ although a comparison of models wants them equal."""
     pairs = [("device", a.device.name, b.device.name), ("dtype", a.dtype, b.dtype)]
@@ -128,16 +150,22 @@ def find_pair_caveats(a: Analysis, b: Analysis) -> tuple[Caveat, ...]:
         one, two = a.run.facts, b.run.facts
         pairs += [
             ("batch size", str(one.settings.batch_size), str(two.settings.batch_size)),
-            ("image size", str(one.settings.image_size), str(two.settings.image_size)),
+            ("image size", _input_size(one), _input_size(two)),
             ("torch version", one.versions.get("torch", "?"), two.versions.get("torch", "?")),
+            ("autocast", _on(one.settings.autocast), _on(two.settings.autocast)),
+            ("where the input lies", one.settings.input, two.settings.input),
             ("threads", str(one.settings.threads), str(two.settings.threads)),
         ]
     return tuple(Caveat("warning", f"The runs differ in {name}: {x} and {y}", "method") for name, x, y in pairs if x != y)
 
 
+def _on(flag: bool) -> str:
+    return "on" if flag else "off"
+
+
 def not_measured(analyses: tuple[Analysis, ...]) -> tuple[str, ...]:
     """Return what was not measured, each with the way to get it."""
-    found = ["DRAM bytes, cache hits and achieved occupancy: they need hardware counters; bytes here are modelled"]
+    found = list(counters_missing(analyses))
     for a in analyses:
         telemetry = a.run.facts.telemetry if a.run.facts else None
         if a.run.facts and a.latency is None:

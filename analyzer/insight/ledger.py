@@ -75,6 +75,8 @@ def _kernel_entries(a: Analysis, steps: int) -> list[Entry]:
     out = []
     for row in records(a.terms):
         level = Evidence.MEASURED if row.term in MEASURED_TERMS else Evidence.MODELLED
+        if getattr(row, "counted", False):  # counted bytes at the bandwidth of the device
+            level = Evidence.DERIVED
         out.append(Entry(row.role, row.kind, row.term, row.us / steps, row.low_us / steps, row.high_us / steps, level))
     return out
 

@@ -25,8 +25,10 @@ NEGLIGIBLE, ALMOST_ALL, WELL_COVERED = 0.01, 0.99, 95.0
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The claim tested. ``outcome``: ``global``, ``local``, ``unclear``, ``neither``, ``one_sided``, ``apart`` or ``unknown``.
+    """The claim tested.
 
+    ``outcome``: ``global``, ``local``, ``unclear``, ``neither``, ``one_sided``, ``both_ways``, ``apart`` or ``unknown``.
+    ``both_ways``: one run fused its attention, the other wrote the scores out, and there are no convolutions to compare with.
     ``apart``: no device has costs for all runs, and more than one run has costs on its own; its reasons give each.
     ``global_us`` and ``local_us`` are the costs (low, high) behind the sentence, per batch or, as ``per`` says, per image.
     ``written_us`` is what writing scores out costs more than fused attention; a run that wrote them has it as ``global_us``.
@@ -94,6 +96,9 @@ def claim(results: tuple[AccessResult, ...]) -> Claim:
     if far is not None and near is not None:
         return _compared(where, per, far, near)
     if far is not None:
+        ways = {backend(result): side for result, (side, _) in zip(results, pairs, strict=True) if side is not None}
+        if len(results) == len(ways) == 2:
+            return _both_ways(where, per, ways[FUSED], ways[MATERIALISED])
         return _one_sided(where, per, names, far, is_global=True)
     if near is not None:
         return _one_sided(where, per, names, near, is_global=False)
@@ -190,12 +195,17 @@ def _sides(result: AccessResult, device: str, divisor: int) -> tuple[_Side | Non
     )
 
 
+def _own(model: str, what: str) -> str:
+    """Return ``what`` as that of ``model``: ``ViT-B/16's attention``, ``the attention of ViT-B/16 (float16)``."""
+    return f"the {what} of {model}" if model.endswith(")") else f"{model}'s {what}"
+
+
 def _near(result: AccessResult, local: list[Cost], least_us: float, divisor: int) -> _Side:
     """Return the local access of one model: what its overlapping windows read again."""
     name = "depthwise convolutions" if all(cost.role == "depthwise" for cost in local) else "convolutions"
     low, high = (sum(cost.excess_us[end] for cost in local) / divisor for end in (0, 1))
     return _Side(
-        result.model, f"{result.model}'s {name}", f"reading windows of the image costs {result.model}'s {name}", "local access",
+        result.model, (what := _own(result.model, name)), f"reading windows of the image costs {what}", "local access",
         " beyond moving every operand once", (low, high), *_sums(local, divisor), least_us / divisor,
     )  # fmt: skip
 
@@ -214,13 +224,13 @@ def _far(result: AccessResult, used: str, variants: dict[str, Cost], least_us: f
     rest = (*_sums([chosen], divisor), least_us / divisor)
     written = _written(variants, divisor)
     if used == FUSED:
-        what = f"{model}'s fused attention"
+        what = _own(model, "fused attention")
         phrase = f"reading keys and values {reach} costs {what}"
         aside = f" Writing the attention scores to memory would cost {span(written)} more." if written else ""
         return _Side(
             model, what, phrase, "global access", " beyond moving every operand once", (low, high), *rest, aside, written
         )
-    what = f"{model}'s attention with written scores"
+    what = _own(model, "attention with written scores")
     if written is None or fused is None:
         beyond = " beyond moving every operand but the scores once"
         return _Side(model, what, "reading keys, values and scores costs " + what, "this attention", beyond, (low, high), *rest)
@@ -268,6 +278,15 @@ def _compared(where: str, per: str, far: _Side, near: _Side) -> Claim:
     )
     reasons = (_reason(far), _reason(near), *_l2((far, near)), *_others((far, near)))
     return Claim(text, reasons, Evidence.MODELLED, outcome, per, far.cost_us, near.cost_us, far.written_us)
+
+
+def _both_ways(where: str, per: str, fused: _Side, written: _Side) -> Claim:
+    """Return the claim on two runs with attention alone, of which one fused it and the other wrote its scores to memory."""
+    again = " Both are modelled: the limits of the device, not what the operators took."
+    text = f"{where}{written.phrase} {span(written.cost_us)} per {per}{written.beyond}; {fused.phrase} "
+    text += f"{span(fused.cost_us)}{fused.beyond}.{again}"
+    reasons = (_reason(fused), _reason(written), *_l2((fused, written)), *_others((fused, written)))
+    return Claim(text, reasons, Evidence.MODELLED, "both_ways", per, fused.cost_us, None, written.written_us)
 
 
 def _so(more: _Side, less: _Side) -> str:

@@ -16,7 +16,7 @@ from analyzer.schema.examination import Oddity
 from analyzer.trace.kinds import NOT_CLASSIFIED
 from analyzer.trace.kineto import Trace
 from analyzer.trace.launching import has_launch
-from analyzer.trace.link import GRAPH
+from analyzer.trace.link import ALIGNED, is_replayed
 from analyzer.trace.ranks import ranks_in
 
 KINETO_SHARED_BYTES = 48 * 1024
@@ -207,11 +207,21 @@ def _outside_steps(r: Recorded) -> Iterator[Oddity]:
 
 
 def _graphs(r: Recorded) -> Iterator[Oddity]:
-    of_graph = r.kernels["link"] == GRAPH
+    of_graph = pd.Series(is_replayed(r.kernels), index=r.kernels.index)
     n, share = int(of_graph.sum()), r.share_pct(of_graph)
-    if n:
-        finding = f"{count(n)} kernels ({percent(share)} of kernel time) were launched by CUDA graphs"
+    if not n:
+        return
+    finding = f"{count(n)} kernels ({percent(share)} of kernel time) were launched by CUDA graphs"
+    aligned = int(r.kernels["link"].eq(ALIGNED).sum())
+    if not aligned:
         yield Oddity("graph_kernels", finding, "a graph has no operators: no shapes, FLOP, bytes or module for them", n, share)
+    else:
+        known = percent(r.share_pct(r.kernels["link"] == ALIGNED))
+        rest = f"; {count(n - aligned)} have no operator, shapes, FLOP, bytes or module" if aligned < n else ""
+        meaning = f"the trace without graphs gives {count(aligned)} of them ({known} of kernel time) their operators{rest}"
+        yield Oddity("graph_kernels_aligned", finding, meaning, n, share)
+    for note in r.unaligned:
+        yield Oddity("graph_kernels_not_aligned", note, "these kernels have no shapes, FLOP, bytes or module")
 
 
 def _zero_occupancy(r: Recorded) -> Iterator[Oddity]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from analyzer.insight.counter_support import counting
 from analyzer.insight.reproduction import DTYPES, PLACEHOLDER, PROGRAM, recording_command
 from analyzer.schema.examination import CAPABILITIES, Capability, Oddity, Recording
 from analyzer.schema.run import AMD, RunFacts
@@ -36,6 +38,7 @@ _BY_US = {
     "memory": "always recorded",
     "steps": "always recorded",
     "stacks": "stacks=true",
+    "counters": "counters=ncu, where Nsight Compute (ncu) may read them: task=doctor on that machine tells",
 }
 _ON_AMD = frozenset(("resources", "occupancy", "geometry"))
 """What no setting adds on AMD: ROCm's tracer does not write it."""
@@ -46,11 +49,12 @@ _LATE = frozenset(("launches_without_kernel", "no_kernels"))
 """Oddities of kernels that may have run after the recording ended."""
 _EAGER_ALONE = frozenset(("modules", "launches", "operands"))
 """What a recording of compiled code cannot tell: it calls no modules, and its operators are made by the compiler."""
+_GRAPHS = frozenset(("graph_kernels", "graph_kernels_aligned"))
 _WRITTEN_BY_ITSELF = frozenset(("device", "geometry", "resources", "clock"))
 _REMARKS = {
-    "counters": "hardware counters: torch.profiler records none; Nsight Compute (ncu) reads them in a run of its own",
     "datasheet": "datasheet: give one with gpu_spec=FILE.yaml to task=doctor and task=report (docs/hardware.md)",
 }
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}", re.ASCII)
 _STEPS, _WARMUP = 5, 10
 
 
@@ -58,11 +62,14 @@ _STEPS, _WARMUP = 5, 10
 class Subject:
     """What was recorded, as far as a command can name it: 0 and an empty text where the trace does not tell.
 
-    ``on_gpu`` tells whether anything in the trace speaks of a GPU; ``device`` is what ``device=`` takes. ``facts`` are those of
-    a run directory. ``distributed`` tells whether the job had several ranks.
+    ``on_gpu`` tells whether anything in the trace speaks of a GPU, ``capability`` which compute capability that has.
+    ``trace_name`` is that of a bare trace, empty for a run directory; ``device`` is what ``device=`` takes; ``facts`` are those
+    of a run directory. ``distributed`` tells whether the job had several ranks.
     """
 
     on_gpu: bool
+    trace_name: str
+    capability: str | None
     device: str
     vendor: str | None
     facts: RunFacts | None
@@ -83,11 +90,12 @@ def advise(found: Mapping[str, Capability], odd: tuple[Oddity, ...], subject: Su
         by_profiler.pop("device", None)  # no setting makes a trace tell the processor; a GPU it tells with its kernels
     if "memory" in by_profiler and found["memory"].status == "partly" and subject.on_gpu:
         by_profiler["memory"] = "profile_memory=True, with CUDA activities, in a recent torch"
-    if "graph_kernels" in codes and _all_of_graphs(found["launches"], odd):
+    if codes & _GRAPHS and _all_of_graphs(found["launches"], odd):
         by_profiler.pop("launches", None)  # the remark on graphs says what helps
     bare = subject.facts is None
     compiled = subject.facts is not None and subject.facts.settings.compile != "off"
-    own = {key: f"analyzer, {how}" for key, how in _BY_US.items() if key in lacking}
+    ours = lacking - {"counters"} if amd else lacking
+    own = {key: f"analyzer, {how}" for key, how in _BY_US.items() if key in ours}
     if compiled:
         own |= dict.fromkeys(sorted(_EAGER_ALONE & lacking), "analyzer, compile=off")
     missing = {**own, **by_profiler} if bare else {**by_profiler, **own}
@@ -95,13 +103,14 @@ def advise(found: Mapping[str, Capability], odd: tuple[Oddity, ...], subject: Su
     return Recording(
         missing=tuple((found[key].name, missing[key]) for key in found if key in missing),
         snippet=_snippet(set(by_profiler), codes, subject) if bare and helps else "",
-        command=_command(lacking, subject) if own or helps else "",
+        command=_command(ours, subject) if own or helps else "",
+        counting=_counting(subject) if "counters" in ours else "",
         remarks=tuple(_remarks(lacking, codes, amd=amd, compiled=compiled, cut_off="unknown" in statuses)),
     )
 
 
 def _all_of_graphs(launches: Capability, odd: tuple[Oddity, ...]) -> bool:
-    of_graphs = sum(oddity.count or 0 for oddity in odd if oddity.code == "graph_kernels")
+    of_graphs = sum(oddity.count or 0 for oddity in odd if oddity.code in _GRAPHS)
     return (launches.total or 0) - (launches.count or 0) <= of_graphs
 
 
@@ -109,13 +118,16 @@ def _remarks(lacking: set[str], codes: set[str], *, amd: bool, compiled: bool, c
     found = [text for key, text in _REMARKS.items() if key in lacking]
     if amd and lacking & _ON_AMD:
         found.append("registers, shared memory and occupancy: traces of AMD GPUs carry none; rocprofv3 would tell")
+    if amd and "counters" in lacking:
+        found.append("hardware counters: those of AMD GPUs come from rocprofv3, which is not supported yet")
     if cut_off:
         found.append("the file is cut off: copy it again if it is whole elsewhere; what it lacks is known only then")
     if compiled and lacking & _EAGER_ALONE:
         found.append("compile=off records the eager model: other kernels than those of the compiled one, so keep both runs")
     if "graph_kernels" in codes and not compiled:
         found.append(
-            "CUDA graphs: record once without them (no torch.compile in mode reduce-overhead) to see operators and modules"
+            "CUDA graphs: record one step of the same code without them (no torch.compile in mode reduce-overhead) and lay "
+            "that trace beside this one as NAME.ungraphed.json.gz: replayed kernels then get its operators and modules"
         )
     if "training" in codes:
         found.append("training: for inference alone use model.eval() and torch.inference_mode()")
@@ -161,11 +173,19 @@ def _setting(text: str, lacking: set[str], adds: tuple[str, ...]) -> list[str]:
     return [*([f"        # missing here: {', '.join(missing)}"] * bool(missing)), f"        {text}"]
 
 
+def _counting(subject: Subject) -> str:
+    """Return how to count the kernels of a program that is not this one; a name that a shell acts on is left to the reader."""
+    stem = subject.trace_name.removesuffix(".gz").removesuffix(".json")
+    beside = f"{stem}.counters.csv" if _PLAIN_NAME.fullmatch(stem) else "counters.csv"
+    return counting(subject.capability, beside)
+
+
 def _command(lacking: set[str], subject: Subject) -> str:
     """Return this program's own command for the same work; what the trace does not tell stays a placeholder in capitals."""
     facts = subject.facts
     added = ["calibrate=auto"] if "calibration" in lacking else []
     added += ["stacks=true"] if "stacks" in lacking else []
+    added += ["counters=ncu"] if "counters" in lacking else []
     if facts is not None:
         added += ["compile=off"] if facts.settings.compile != "off" and lacking & _EAGER_ALONE else []
         replaced = tuple(f"{word.split('=', 1)[0]}=" for word in added)

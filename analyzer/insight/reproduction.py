@@ -10,7 +10,7 @@ import re
 import sys
 
 from analyzer.schema.run import RunFacts
-from analyzer.schema.settings import ATTENTION, COMPILE, LAYOUTS
+from analyzer.schema.settings import ATTENTION, COMPILE, INPUTS, LAYOUTS
 
 PROGRAM = "analyzer"
 PLACEHOLDER = "PACKAGE.MODULE:FUNCTION"
@@ -26,8 +26,9 @@ _WORD = re.compile(
 
 _SETTINGS = frozenset((
     "task", "vit", "cnn", "model", "experiment", "device", "batch_size", "image_size", "dtype", "layout", "attention",
-    "compile", "iterations", "traced_steps", "stacks", "repeats", "warmup_max_s", "threads", "seed", "sample_period_s",
-    "calibrate", "traces", "reports", "out", "gpu_spec", "resume", "price", "max_expansion", "json", "strict",
+    "compile", "autocast", "input", "cudnn_benchmark", "iterations", "traced_steps", "stacks", "repeats", "warmup_max_s",
+    "threads", "seed", "sample_period_s", "calibrate", "traces", "reports", "out", "gpu_spec", "counters", "resume",
+    "price", "max_expansion", "json", "strict",
 ))  # fmt: skip
 _FACTORY = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_][\w.]*", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)?", re.ASCII)
@@ -81,7 +82,7 @@ def _from_settings(facts: RunFacts) -> tuple[str, ...]:
         f"{_FAMILIES[1 - _FAMILIES.index(family)]}=none",
         f"device={facts.device.type}",
         f"batch_size={s.batch_size}",
-        f"image_size={s.image_size}",
+        *([f"image_size={s.image_size}"] if s.image_size else []),
     ]
     layout = (s.memory_format or "").split(" ")[0]
     chosen = {
@@ -89,6 +90,9 @@ def _from_settings(facts: RunFacts) -> tuple[str, ...]:
         "layout": (layout, LAYOUTS[1:]),
         "attention": (s.attention, ATTENTION[1:]),
         "compile": (s.compile, COMPILE[1:]),
+        "input": (s.input, INPUTS[1:]),
+        "autocast": ("true" if s.autocast else "", ("true",)),
+        "cudnn_benchmark": ("true" if s.cudnn_benchmark else "", ("true",)),
     }
     words += [f"{name}={value}" for name, (value, known) in chosen.items() if value in known]
     words += [f"threads={s.threads}"] * (s.threads is not None and facts.device.type == "cpu")

@@ -11,12 +11,13 @@ import pandas as pd
 
 from analyzer.format import count, counted, milliseconds, percent, size
 from analyzer.hardware.lookup import Lookup
+from analyzer.insight.counter_support import Counted, counter_support
 from analyzer.metrics.occupancy import missing_occupancy
 from analyzer.schema.examination import CAPABILITIES, Capability, Status
 from analyzer.schema.run import DeviceFacts, Run
 from analyzer.trace.envelope import Envelope
 from analyzer.trace.kineto import Trace
-from analyzer.trace.link import GRAPH, Linked
+from analyzer.trace.link import ALIGNED, Linked, is_replayed
 from analyzer.trace.ranks import ranks_in
 from analyzer.trace.scopes import SOURCES
 
@@ -45,8 +46,9 @@ _SOURCES = {SOURCES[0]: "module scopes", SOURCES[1]: "nn.Module frames", SOURCES
 class Recorded:
     """One trace as it was read: what an examination looks at.
 
-    ``launches`` have their kind and their occupancy. ``expects_gpu`` tells whether anything in the trace speaks of a GPU, even
-    if no kernel of it is there.
+    ``launches`` have their kind and their occupancy; ``counted`` are the hardware counters that belong to them. ``expects_gpu``
+    tells whether anything in the trace speaks of a GPU, even if no kernel of it is there. ``unaligned`` says where the trace
+    without CUDA graphs, if the run has one, did not help.
     """
 
     run: Run
@@ -58,7 +60,9 @@ class Recorded:
     lookup: Lookup
     timings: pd.DataFrame
     samples: pd.DataFrame
+    counted: Counted
     expects_gpu: bool
+    unaligned: tuple[str, ...] = ()
 
     @property
     def on_gpu(self) -> bool:
@@ -172,9 +176,11 @@ def _modules(r: Recorded) -> Capability:
     if not n:
         return Capability("modules", "no", "none", lacking, 0, len(rows))
     what = "kernels" if r.on_gpu else "operators"
-    detail = f"known for {_of(n, len(rows))} {what} ({percent(share)} of their time), from {_SOURCES[r.linked.scopes.source]}"
+    beside = " and from the trace without CUDA graphs" if (known & rows["link"].eq(ALIGNED)).any() else ""
+    source = f"{'compiled.json.gz' if r.run.compiled else _SOURCES[r.linked.scopes.source]}{beside}"
+    detail = f"known for {_of(n, len(rows))} {what} ({percent(share)} of their time), from {source}"
     found = _graded("modules", n, len(rows), detail, lacking, share)
-    if r.linked.scopes.source == SOURCES[2] and found.status == "yes":
+    if r.linked.scopes.source == SOURCES[2] and not r.run.compiled and found.status == "yes":
         return Capability("modules", "partly", detail, "what is called a module may be any stretch of code", n, len(rows))
     return found
 
@@ -252,7 +258,7 @@ def _of_kernels(r: Recorded, key: str, has: Callable[[pd.DataFrame], pd.Series[b
 
 def _graphs(r: Recorded) -> Capability:
     rows = r.kernels
-    of_graph = rows["link"] == GRAPH
+    of_graph = pd.Series(is_replayed(rows), index=rows.index)
     n, told = int(of_graph.sum()), int((of_graph & (rows["graph_node"] >= 0)).sum())
     if not n:
         return Capability("graphs", "unused", "no kernel was launched by a CUDA graph" if r.on_gpu else r.no_kernel, count=0)
@@ -319,14 +325,9 @@ def _collectives(r: Recorded) -> Capability:
 
 
 def _counters(r: Recorded) -> Capability:
-    n = len(r.trace.counter_ranges)
-    if n:
-        return Capability(
-            "counters", "yes", f"{count(n)} cuda_profiler_range events; their durations are no kernel times", count=n
-        )
     if not r.on_gpu:
         return Capability("counters", "unused", r.no_kernel)
-    return Capability("counters", "no", "none", "DRAM bytes are modelled; no cache hits, no achieved occupancy", 0)
+    return counter_support(r.counted, len(r.trace.counter_ranges), r.run.facts.counters if r.run.facts else None)
 
 
 def _latency(r: Recorded) -> Capability:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
-from analyzer.format import APPROXIMATELY, digits, interval, milliseconds, percent, signed, times
-from analyzer.insight.causes import CAUSES, by_kind, by_term
+from analyzer.format import APPROXIMATELY, digits, input_size, interval, milliseconds, percent, signed, times
+from analyzer.insight.causes import CAUSES, by_kind, by_term, contradictions, is_scaled_apart
 from analyzer.insight.caveats import HOST_BOUND_PCT, HOST_PACE_PCT, find_caveats, find_pair_caveats, not_measured
 from analyzer.insight.gap import comparable
 from analyzer.insight.ledger import UNTRACED, WAITING
 from analyzer.metrics.timing import MIN_ITERATIONS
 from analyzer.schema.evidence import Quantity
+from analyzer.schema.ledger import WAITING_TERMS
 from analyzer.schema.results import Analysis, Gap, Reason, Verdict
 from analyzer.schema.tables import records
 
@@ -25,10 +26,31 @@ TOO_WIDE = 1.5
 
 def place(a: Analysis) -> str:
     """Return the conditions of a run: ``NVIDIA H100 80GB HBM3 (bfloat16, batch 32, 224 px)``."""
+    return f"{a.device.name} ({', '.join(_conditions(a))})"
+
+
+def _conditions(a: Analysis) -> tuple[str, ...]:
     facts = a.run.facts
     if facts is None:
-        return f"{a.device.name} ({a.dtype})"
-    return f"{a.device.name} ({a.dtype}, batch {facts.settings.batch_size}, {facts.settings.image_size} px)"
+        return (a.dtype,)
+    shown = input_size(facts.settings.image_size, facts.model.input_shape)
+    return element_type(a), f"batch {facts.settings.batch_size}", shown
+
+
+def _places(a: Analysis, b: Analysis) -> str:
+    """Return the conditions of both runs, once where they are the same; what the labels say already is left out."""
+    if place(a) == place(b):
+        return place(a)
+    pairs = list(zip(_conditions(a), _conditions(b), strict=False))
+    if a.device.name == b.device.name and all(x == y or (x in a.label and y in b.label) for x, y in pairs):
+        common = [x for x, y in pairs if x == y]
+        return f"{a.device.name} ({', '.join(common)})" if common else a.device.name
+    return f"{place(a)} against {place(b)}"
+
+
+def element_type(a: Analysis) -> str:
+    """Return the element type of a run: ``bfloat16``, or ``bfloat16 by autocast`` where weights stay float32."""
+    return f"{a.dtype} by autocast" if a.run.facts and a.run.facts.settings.autocast else a.dtype
 
 
 def clearly_different(ratio: Quantity) -> bool:
@@ -55,7 +77,7 @@ def say_pair(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> Verd
 
 
 def _headline(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> str:
-    where = place(a) if place(a) == place(b) else f"{place(a)} against {place(b)}"
+    where = _places(a, b)
     if ratio is None or ratio.value is None:
         return _untimed_headline(a, b, gap, where)
     if ratio.low is None:
@@ -110,7 +132,8 @@ def _reason(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> str:
         return f"{host}What they spend it on differs: see the parts of the gap."
     longer, sign = _direction(gap)
     kinds = [(_kind_name(kind, a, b), sign * sum(terms.values())) for kind, terms in by_kind(gap)[:2]]
-    causes = [f"{CAUSES[term]} ({signed(sign * delta)})" for term, delta in by_term(gap)[:2]]
+    terms = [(term, us) for term, us in by_term(gap) if term not in WAITING_TERMS or not is_scaled_apart(gap)][:2]
+    causes = [f"{CAUSES[term]} ({signed(sign * delta)})" for term, delta in terms]
     by_cause = f"; by cause, the largest are {' and '.join(causes)}" if causes else ""
     share = _open_share(gap)
     weight = percent(100 * share) if share <= 1 else "more than all"
@@ -118,6 +141,7 @@ def _reason(a: Analysis, b: Analysis, gap: Gap, ratio: Quantity | None) -> str:
     return (
         f"{host}Of the {milliseconds(abs(gap.total_us))} that {longer} takes longer {per}, {_accounts(kinds)}{by_cause}. "
         f"Parts whose cause is not established are {milliseconds(gap.open_us)} in size, {weight} of the gap."
+        f"{''.join(f' {text}' for text in contradictions(gap))}"
     )
 
 

@@ -7,10 +7,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from analyzer.metrics.arithmetic import MATRIX_KINDS
-from analyzer.metrics.work import Work, has_formula, work_of
+from analyzer.metrics.work import Work, bytes_apart, has_formula, work_of
 from analyzer.schema.operators import OpCall
-from analyzer.trace.kinds import is_autograd, operator_kind
-from analyzer.trace.link import GRAPH
+from analyzer.trace.fused import fused_kind
+from analyzer.trace.kinds import JOINT, is_autograd, is_no_operator, operator_kind
+from analyzer.trace.link import ALIGNED, GRAPH
+from analyzer.trace.regions import fused_name
 from analyzer.trace.shapes import shapes_text
 from analyzer.trace.spans import Int64, Spans
 
@@ -24,8 +26,14 @@ with materialised scores, whose bytes are what a reader wants to see; a backward
 
 IN_A_GRAPH = "replayed from a CUDA graph, without operators"
 NO_OPERATOR = "launched outside every operator"
+IN_PART = (
+    "a CUDA graph replayed other kernels of its operator than the trace without graphs, or kernels of another or unknown size, "
+    "or that trace has no shapes"
+)
 NO_SHAPES = "no shapes in the trace"
 NO_FORMULA = "no formula for this operator"
+HIDDEN_CODE = "the time of compiled code, of which the trace shows no kernels"
+NO_PARTS = "an operator in this kernel has no formula, or what the kernel reads and writes was not recorded"
 NO_ARGUMENTS = "an argument or a shape is not in the trace"
 IMPOSSIBLE = "its figures exceed what the device can do"
 NO_ELEMENT_TYPE = "the element type of its list is not in the trace"
@@ -35,7 +43,10 @@ def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, nam
     """Return ``launches`` with their work: FLOP and bytes, whose operator it is and what it rests on.
 
     Columns added: ``owner`` (the operator that has the work, -1 without) and its name ``owner_op``; ``is_backward`` (autograd
-    called its operator); ``flop, bytes_compulsory, bytes_high, basis, unmodelled, shapes, dtype``.
+    called its operator); ``flop, bytes_compulsory, bytes_high, basis, unmodelled, shapes, dtype``; ``parts``, how many
+    operators of the model are in it (0 where none is known), and ``bytes_apart``, the bytes that these would move each on its
+    own (of a kernel of one operator its compulsory bytes). A compiler repeats an operator in each kernel that needs its result,
+    so ``bytes_apart`` summed over launches counts it several times: the sum is not what the eager model moves.
 
     Approximation: several launches that do the work of one operator share it in proportion to their durations.
 
@@ -53,10 +64,15 @@ def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, nam
     found = [works[i] if i >= 0 else None for i in owner.tolist()]
     described = _describe_all([calls[i] if i >= 0 else None for i in owner.tolist()])
     reasons = {i: _reason(calls[i], w, names[i]) for i, w in works.items()}
+    apart = {i: _apart(calls[i], w) for i, w in works.items()}
+    shown = _shown(names, calls, list(works))
+    parts = {i: _count_parts(name, calls[i]) for i, name in shown.items()}
     outside = np.where(launches["link"].eq(GRAPH), IN_A_GRAPH, NO_OPERATOR)
+    lacking = {i for i in owner[launches["link"].eq(ALIGNED).to_numpy(bool)].tolist() if i >= 0 and calls[i] is None}
+    reasons |= dict.fromkeys(lacking, IN_PART)
     return launches.assign(
         owner=owner,
-        owner_op=np.where(owner >= 0, np.array(names or [""], object)[owner], launches["op"].to_numpy(object)),
+        owner_op=np.array([shown.get(i, op) for i, op in zip(owner.tolist(), launches["op"], strict=True)], object),
         is_backward=_called_by_autograd(index, ops, names),
         flop=np.array([w.flop if w else np.nan for w in found], np.float64) * share,
         bytes_compulsory=np.array([w.bytes if w else np.nan for w in found], np.float64) * share,
@@ -68,7 +84,29 @@ def add_work(launches: pd.DataFrame, calls: list[OpCall | None], ops: Spans, nam
         ],
         shapes=[shapes for shapes, _ in described],
         dtype=[dtype for _, dtype in described],
+        parts=[parts.get(i, 0) for i in owner.tolist()],
+        bytes_apart=np.array([apart.get(i, np.nan) for i in owner.tolist()], np.float64) * share,
     )
+
+
+def _apart(call: OpCall | None, work: Work | None) -> float:
+    if call is not None and call.parts:
+        return bytes_apart(call)
+    # in the name of a generated kernel stand its operators, but not what each of them would read and write
+    return np.nan if work is None or (call is not None and fused_kind(call.name)) else work.bytes
+
+
+def _shown(names: list[str], calls: list[OpCall | None], rows: list[int]) -> dict[int, str]:
+    """Return by row the operators that each of the trace stands for, joined."""
+    plain = {name: fused_name(name) for name in {names[i] for i in rows}}
+    return {i: fused_name(names[i], call) if (call := calls[i]) and call.parts else plain[names[i]] for i in rows}
+
+
+def _count_parts(shown: str, call: OpCall | None) -> int:
+    """Return the number of operators in one of the trace, views not counted where there is anything else."""
+    if call is not None and call.parts:
+        return sum(operator_kind(part.name) != "view" for part in call.parts) or 1
+    return len(shown.split(JOINT)) if shown else 0
 
 
 def _called_by_autograd(index: Int64, ops: Spans, names: list[str]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -96,8 +134,12 @@ def _reason(call: OpCall | None, work: Work | None, name: str) -> str:
     """Return why the launches of an operator have no model; empty where they have one."""
     if work is not None and work.basis == "formula":
         return ""
+    if is_no_operator(name):
+        return HIDDEN_CODE
     if call is None:
         return NO_SHAPES
+    if call.parts:
+        return NO_PARTS
     if not has_formula(name):
         return NO_FORMULA if call.tensors() else NO_SHAPES
     return NO_ELEMENT_TYPE if work is not None else NO_ARGUMENTS
@@ -109,6 +151,8 @@ class _Works:
     def __init__(self, calls: list[OpCall | None]) -> None:
         self._calls = calls
         self._known: dict[int, Work | None] = {}
+        self.composed = frozenset(i for i, call in enumerate(calls) if call is not None and call.parts)
+        """Operators that a compiler put together of others: they have the work of these, whatever their names."""
 
     def of(self, i: int) -> Work | None:
         call = self._calls[i]
@@ -129,9 +173,11 @@ def _nobody(launches: pd.DataFrame) -> Int64:
 def _owners(names: list[str], ops: Spans, work: _Works, launching: Int64) -> Int64:
     """Return for each operator the outermost enclosing one that has a formula and the arguments for it, else itself.
 
-    Only operators around ``launching`` ones, which launch something themselves, are asked for their work.
+    Only operators around ``launching`` ones, which launch something themselves, are asked for their work. One that calls itself
+    again leaves the work to that call: autocast casts the arguments in the outer one, and the inner one computes with them.
     """
     known = {name: has_formula(name) and name not in _DELEGATES for name in set(names)}
+    composed = work.composed
     around = np.zeros(len(names), bool)
     level = launching
     while len(level):
@@ -139,15 +185,24 @@ def _owners(names: list[str], ops: Spans, work: _Works, launching: Int64) -> Int
         around[level] = True
         level = np.unique(ops.parent[level])
         level = level[level >= 0]
+    outer = {int(ops.parent[i]) for i in _repeated(names, ops, around) if known[names[i]] and work.of(i) is not None}
     owner = np.arange(len(names), dtype=np.int64)
     owned = [False] * len(names)
     for i in ops.order[around[ops.order]].tolist():  # parents first, so each has its answer when its children ask
         parent = int(ops.parent[i])
         if parent >= 0 and owned[parent]:
             owner[i], owned[i] = owner[parent], True
-        elif known[names[i]]:
-            owned[i] = work.of(i) is not None
+        elif known[names[i]] or i in composed:
+            owned[i] = i not in outer and work.of(i) is not None
     return owner
+
+
+def _repeated(names: list[str], ops: Spans, around: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[int]:
+    """Return those of the operators ``around`` that an operator of the same name calls directly."""
+    codes = pd.factorize(np.array(names, object))[0]
+    again = around & (ops.parent >= 0)
+    again[again] = codes[ops.parent[again]] == codes[again]
+    return np.flatnonzero(again).tolist()
 
 
 def _shares(

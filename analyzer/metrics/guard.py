@@ -16,6 +16,7 @@ from analyzer.metrics.kernels import KEY
 from analyzer.metrics.limits import Limits
 from analyzer.schema.results import Impossible
 from analyzer.schema.run import NVIDIA
+from analyzer.trace.link import is_replayed
 
 _GROUP = [*KEY, "unit", "number_format", "unit_assumed", "saving", "basis"]
 _DEPENDENT_LAUNCH = 9
@@ -162,7 +163,7 @@ def check_overlap(launches: pd.DataFrame, limits: Limits) -> tuple[Impossible, .
     Kernels of a CUDA graph may run side by side whatever stream the trace names, so they are left out. From compute capability
     9.0 on programmatic dependent launch lets neighbours overlap; there it is explained.
     """
-    kernels = launches[launches["category"].eq("kernel") & launches["graph_id"].le(0) & launches["link"].ne("graph")]
+    kernels = launches[launches["category"].eq("kernel") & launches["graph_id"].le(0) & ~is_replayed(launches)]
     if kernels.empty:
         return ()
     ordered = kernels.sort_values(["device", "stream", "start_ns"], kind="stable")

@@ -14,7 +14,7 @@ from analyzer.schema.profile import TREE_COLUMNS, HostView
 from analyzer.schema.results import Window
 from analyzer.trace.frames import MODULE_FRAME
 from analyzer.trace.kineto import Trace
-from analyzer.trace.link import Linked
+from analyzer.trace.link import Linked, as_launched
 from analyzer.trace.scopes import MODULE_SCOPE, SOURCES, Scopes
 from analyzer.trace.spans import Int64
 
@@ -33,6 +33,7 @@ def host_view(trace: Trace, linked: Linked, launches: pd.DataFrame, window: Wind
     Kernels count where they were launched: on the operator around the launch, for a backward operator in the backward. In the
     tree of modules a backward kernel counts for the module of its forward operator.
     """
+    launches = as_launched(launches)
     stretches = linked.steps if linked.foreign is not None else None
     inside = within(linked.ops, stretches)
     own = own_ns(linked.ops, inside)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analyzer.metrics.attribution import MODELLED
+from analyzer.metrics.counters.sums import RUN_BYTES, counted_excess_us
 from analyzer.metrics.limits import Limits, Roof
 from analyzer.metrics.memory import LATENCY_US
 from analyzer.schema.ledger import KERNEL_TERMS
@@ -32,19 +33,24 @@ _RESTS_ON = (("work", "floor_us"), ("locality", "excess_low_us"))
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The parts of every launch in µs, by term, and the ends of those that are bands."""
+    """The parts of every launch in µs, by term, and the ends of those that are bands.
+
+    ``counted``: whose part ``locality`` comes from counted bytes.
+    """
 
     value: dict[str, Floats]
     low: dict[str, Floats]
     high: dict[str, Floats]
+    counted: npt.NDArray[np.bool_]
 
 
 def sum_terms(launches: pd.DataFrame, limits: Limits, clock_mhz: float | None = None) -> pd.DataFrame:
-    """Return the parts of ``launches`` by role, kind and term: TERM_COLUMNS, sums over the window in µs.
+    """Return the parts of ``launches`` by role, kind and term: TERM_COLUMNS, sums over the window in µs, and ``counted``.
 
+    ``counted`` tells that all of a ``locality`` comes from counted bytes, so that it is a figure and no band.
     They add up to the exclusive time of all launches. ``clock_mhz``: the clock at which the kernels ran, where it was sampled.
     Columns read: ``role, kind, exclusive_us, dur_ns, basis, floor_us, floor_compute_us, floor_memory_us, flop, unit, dtype,
-    product, excess_low_us, excess_high_us, blocks_per_sm, tail_efficiency_pct, category``.
+    product, excess_low_us, excess_high_us, blocks_per_sm, tail_efficiency_pct, category``, and counters where there are some.
     """
     split = split_launches(launches, limits, clock_mhz)
     parts = []
@@ -52,21 +58,26 @@ def sum_terms(launches: pd.DataFrame, limits: Limits, clock_mhz: float | None = 
         value = split.value[term]
         frame = pd.DataFrame(
             {"role": launches["role"], "kind": launches["kind"], "term": term, "us": value,
-             "low_us": split.low.get(term, value), "high_us": split.high.get(term, value)}
+             "low_us": split.low.get(term, value), "high_us": split.high.get(term, value),
+             "counted": split.counted & (term == "locality")}
         )  # fmt: skip
         parts.append(frame[value != 0])
-    every = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(TERM_COLUMNS))
-    return every.groupby(["role", "kind", "term"], sort=False, as_index=False).sum()[list(TERM_COLUMNS)]
+    every = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*TERM_COLUMNS, "counted"])
+    grouped = every.groupby(["role", "kind", "term"], sort=False)
+    sums = grouped[["us", "low_us", "high_us"]].sum().assign(counted=grouped["counted"].all())
+    return sums.reset_index()[[*TERM_COLUMNS, "counted"]]
 
 
 def missing_terms(launches: pd.DataFrame, limits: Limits, clock_mhz: float | None = None) -> tuple[str, ...]:
     """Return the terms that cannot be told of a run, so that they are unknown there and not zero.
 
-    ``work``: no kernel has a floor. ``locality``: no access model of the device. ``tail`` and ``clock``: a GPU run without
-    grids, or without sampled clocks.
+    ``work``: no kernel has a floor. ``locality``: neither an access model of the device nor counted bytes. ``tail`` and
+    ``clock``: a GPU run without grids, or without sampled clocks.
     """
     works = launches["category"].isin(("kernel", "operator"))
     known = {term: bool(launches.loc[works, column].notna().any()) for term, column in _RESTS_ON}
+    if RUN_BYTES in launches:
+        known["locality"] |= bool((~np.isnan(counted_excess_us(launches[works], limits))).any())
     if limits.device.type == "cuda":
         known |= {"tail": bool(launches["blocks_per_sm"].notna().any()), "clock": clock_mhz is not None}
     return tuple(term for term, told in known.items() if not told)
@@ -80,7 +91,8 @@ def split_launches(launches: pd.DataFrame, limits: Limits, clock_mhz: float | No
     whole = _split_whole(launches, limits, clock_mhz)
     exclusive, time = launches["exclusive_us"].to_numpy(np.float64), launches["dur_ns"].to_numpy(np.float64) / 1e3
     share = np.divide(exclusive, time, out=np.zeros_like(time), where=time > 0)
-    return Split(*({term: part * share for term, part in parts.items()} for parts in (whole.value, whole.low, whole.high)))
+    value, low, high = ({term: part * share for term, part in parts.items()} for parts in (whole.value, whole.low, whole.high))
+    return Split(value, low, high, whole.counted)
 
 
 def _split_whole(launches: pd.DataFrame, limits: Limits, clock_mhz: float | None) -> Split:
@@ -90,7 +102,7 @@ def _split_whole(launches: pd.DataFrame, limits: Limits, clock_mhz: float | None
     mover = launches["kind"].isin(MOVERS).to_numpy()
     modelled = launches["basis"].isin(MODELLED).to_numpy()
     floored = modelled & ~mover & np.isfinite(floor)
-    low, middle, high = _locality(launches, time - floor)
+    low, middle, high, counted = _locality(launches, limits, time - floor)
     rest = np.where(floored, time - floor - middle, 0.0)
     cached = np.where(rest < 0, np.maximum(rest, -_from_cache(launches, limits, middle)), 0.0)
     above = np.maximum(rest, 0.0)
@@ -122,16 +134,23 @@ def _split_whole(launches: pd.DataFrame, limits: Limits, clock_mhz: float | None
     gains = sum((value[term] - low for term, (low, _) in bands.items()), np.zeros(len(time)))
     lows = {term: low for term, (low, _) in bands.items()} | {"residual": value["residual"] - lacks}
     highs = {term: high for term, (_, high) in bands.items()} | {"residual": value["residual"] + gains}
-    return Split(value, lows, highs)
+    return Split(value, lows, highs, counted)
 
 
-def _locality(launches: pd.DataFrame, above: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return low end, value and high end of what the access model adds to the floor.
+def _locality(launches: pd.DataFrame, limits: Limits, above: Floats) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]:
+    """Return low end, value and high end of what the bytes that moved add to the floor, and where they were counted.
 
-    The value is the middle of the band, or less where the launch took no more than that ``above`` its floor.
+    By the access model the value is the middle of the band, or less where the launch took no more than that ``above`` its
+    floor. Counted bytes give one value, at most what the launch took above its floor.
     """
     low, high = (np.nan_to_num(launches[name].to_numpy(np.float64)) for name in ("excess_low_us", "excess_high_us"))
-    return low, np.clip((low + high) / 2, low, np.maximum(low, np.nan_to_num(above))), high
+    room = np.nan_to_num(above)
+    middle = np.clip((low + high) / 2, low, np.maximum(low, room))
+    excess = counted_excess_us(launches, limits)
+    counted = ~np.isnan(excess)
+    excess = np.minimum(np.nan_to_num(excess), np.maximum(room, 0.0))
+    low, middle, high = (np.where(counted, excess, modelled) for modelled in (low, middle, high))
+    return low, middle, high, counted
 
 
 def _ceiling_band(launches: pd.DataFrame, limits: Limits) -> tuple[Floats, Floats]:

@@ -49,16 +49,24 @@ def name_bounds(rows: pd.DataFrame, *, on_gpu: bool) -> npt.NDArray[np.object_]:
 
     The higher floor names the limit if it is a third of the time at least. A memory floor above the time means that the bytes
     came from a cache. Below a third, a GPU kernel that is short or has fewer blocks than the GPU multiprocessors is limited by
-    latency. Columns read: ``floor_compute_us, floor_memory_us, floor_us, time_us, calls, blocks_per_sm``.
+    latency. Columns read: ``floor_compute_us, floor_memory_us, floor_us, time_us, calls, blocks_per_sm``, and where DRAM bytes
+    were counted ``counted_memory_us``: it then stands for the memory floor, and ``L2`` names a limit only where the bytes of
+    the formula would be near and those counted are not.
     """
     names = ("floor_compute_us", "floor_memory_us", "floor_us", "time_us", "calls", "blocks_per_sm")
     compute, memory, floor, time, calls, blocks = (rows[name].to_numpy(np.float64) for name in names)
     near = floor >= NAMED_BOUND_SHARE * time
     small = (time < LATENCY_US * calls) | (blocks < 1)
     cache = "L2" if on_gpu else "cache"
+    dram = rows["counted_memory_us"].to_numpy(np.float64) if "counted_memory_us" in rows else np.full(len(rows), np.nan)
+    told = ~np.isnan(dram)
+    counted = told & (np.maximum(compute, dram) >= NAMED_BOUND_SHARE * time)
     named = np.select(
-        [~(floor > 0), near & (compute >= memory), near & (memory > time), near, on_gpu & small],
-        ["", "compute", cache, "DRAM", "latency"],
+        [
+            ~(floor > 0), counted & (compute >= dram), counted, told & near & (memory > compute),
+            near & (compute >= memory), near & (memory > time), near, on_gpu & small,
+        ],
+        ["", "compute", "DRAM", cache, "compute", cache, "DRAM", "latency"],
         "neither",
-    )
+    )  # fmt: skip
     return named.astype(object)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer.metrics.attribution import MODELLED, counted
+from analyzer.metrics.counters.sums import RUN_BYTES, SUMMED, WEIGHTED, memory_us, sum_counters
 from analyzer.metrics.limits import Limits
 from analyzer.metrics.memory import name_bounds
 from analyzer.schema.evidence import Evidence
@@ -15,8 +16,11 @@ from analyzer.trace.scopes import module_pattern
 GROUP_COLUMNS = (
     "name", "kind", "calls", "time_us", "share_pct", "modelled_pct", "flop", "bytes_compulsory", "bytes_compulsory_high",
     "tflops", "gbps", "flop_per_byte", "peak_pct", "dram_pct_of_peak", "floor_us", "floor_pct", "bound", "evidence",
+    "bytes_dram_counter", "bytes_l2_sm_counter", "l2_hit_pct", "l1_hit_pct", "occupancy_achieved_pct", "tensor_active_pct",
+    "flop_tensor_counter",
 )  # fmt: skip
 """Columns of a roofline table. ``flop`` and ``bytes_*`` are totals; rates and shares are of the time that has a work model.
+Where DRAM bytes were counted, ``gbps`` and ``dram_pct_of_peak`` are those over the whole time.
 ``kind`` and ``bound`` are those of most of the time; ``floor_pct`` is empty above 100 (a cache, a low ceiling)."""
 
 SUMS = ("flop", "bytes_compulsory", "bytes_high", "floor_us", "floor_compute_us", "floor_memory_us")
@@ -44,15 +48,33 @@ def add_rates(rows: pd.DataFrame, limits: Limits) -> pd.DataFrame:
     )
 
 
+def outrank(rates: pd.DataFrame, sums: pd.DataFrame, time_us: pd.Series[float], limits: Limits) -> pd.DataFrame:
+    """Return ``rates`` (of ``add_rates``) with ``gbps`` and ``dram_pct_of_peak`` from counted DRAM bytes where there are some.
+
+    ``sums``: the counters of the same rows; ``time_us``: their whole time. What came from DRAM is known there, so nothing is
+    said to come from a cache. Columns added: ``dram_counted`` and the counters.
+    """
+    time = time_us.where(time_us > 0)
+    gbps = sums[RUN_BYTES] / time / 1e3
+    told = gbps.notna()
+    roof = limits.bandwidth.value if limits.bandwidth else np.nan
+    return rates.assign(
+        gbps=gbps.where(told, rates["gbps"]),
+        dram_pct_of_peak=(100 * gbps / roof).where(told, rates["dram_pct_of_peak"]),
+        from_cache=rates["from_cache"] & ~told,
+        dram_counted=told,
+        **{name: sums[name] for name in (*SUMMED, *WEIGHTED) if name != RUN_BYTES},
+    )
+
+
 def rooflines(launches: pd.DataFrame, limits: Limits) -> Rooflines:
     """Return the roofline per operator, per module and of the whole model, each with GROUP_COLUMNS, longest first.
 
     A launch counts for the operator that has its work: the bias copy inside ``addmm`` for ``addmm``.
     """
     rows = launches[launches["category"].isin(("kernel", "operator"))]
-    rows = rows.assign(
-        bound=name_bounds(rows.assign(time_us=rows["dur_ns"] / 1e3, calls=1), on_gpu=limits.device.type == "cuda")
-    )
+    alone = rows.assign(time_us=rows["dur_ns"] / 1e3, calls=1, counted_memory_us=memory_us(rows, limits))
+    rows = rows.assign(bound=name_bounds(alone, on_gpu=limits.device.type == "cuda"))
     patterns = {name: module_pattern(name) for name in rows["module"].unique()}
     return Rooflines(
         operators=_grouped(rows, rows["owner_op"], limits),
@@ -98,7 +120,7 @@ def _grouped(rows: pd.DataFrame, names: pd.Series[str], limits: Limits) -> pd.Da
         pair, size = code * len(words) + word, count * len(words)
         times = np.where(np.bincount(pair, minlength=size) > 0, np.bincount(pair, time, size), -1.0)
         out[column] = np.asarray(words, object)[times.reshape(count, len(words)).argmax(axis=1)]
-    out = add_rates(out, limits)
+    out = outrank(add_rates(out, limits), sum_counters(rows, code, count), out["whole_us"], limits)
     total = out["whole_us"].sum()
     out = out.assign(
         share_pct=100 * out["whole_us"] / total if total > 0 else 0.0,

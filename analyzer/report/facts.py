@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from analyzer.format import count, digits, size
+from analyzer.report.attributed import attribution_fact
 from analyzer.report.text import clean
 from analyzer.schema.results import Analysis, Study
 
@@ -39,9 +40,19 @@ def _facts(a: Analysis) -> dict[str, str]:
         "power default": _number(d.power_default_w, "W"),
         "element type": a.dtype,
         "window": a.window.source,
+        "time with operator / with module": attribution_fact(a),
         "trace file": a.run.trace_name,
+        "hardware counters": _counters(a),
     }
     return out | (_run_facts(a) if a.run.facts else {})
+
+
+def _counters(a: Analysis) -> str:
+    view = a.counters
+    if view is None:
+        return ""
+    tool, caches = view.tool or "not told by what", f", {view.mode} caches" if view.mode else ""
+    return f"{view.source} ({tool}{caches}){', refused' if view.refused else ''}"
 
 
 def _run_facts(a: Analysis) -> dict[str, str]:
@@ -55,9 +66,11 @@ def _run_facts(a: Analysis) -> dict[str, str]:
         "family": model.family,
         "parameters": count(model.parameters),
         "attention backend": model.attention_backend or "",
+        "attention asked for": settings.attention or "",
         "input": "×".join(map(str, model.input_shape)),
         "batch size": count(settings.batch_size),
-        "image size": f"{settings.image_size} px",
+        "image size": f"{settings.image_size} px" if settings.image_size else "",
+        "weights": clean(model.weights or ""),
         "untraced iterations of the first process": count(settings.iterations),
         "traced steps": count(settings.traced_steps),
         "processes": count(settings.repeats),
@@ -65,6 +78,8 @@ def _run_facts(a: Analysis) -> dict[str, str]:
         "seed": str(settings.seed),
         "matmul precision": settings.matmul_precision or "",
         "TF32 in convolutions": "" if settings.convolution_tf32 is None else str(settings.convolution_tf32).lower(),
+        "autocast": "on: weights in float32" if settings.autocast else "off",
+        "input lies on the": f"{settings.input}: each step copies it" if settings.input == "host" else settings.input,
         "memory format": settings.memory_format or "",
         "execution": settings.execution or "",
         "cudnn.benchmark": "" if settings.cudnn_benchmark is None else str(settings.cudnn_benchmark).lower(),

@@ -14,11 +14,14 @@ import pandas as pd
 from analyzer.insight.gap import normalised
 from analyzer.metrics.kernels import COLUMNS
 from analyzer.report.access_files import ENTRY_COLUMNS, access_summary, entry
+from analyzer.report.attributed import attribution_entry
 from analyzer.report.facts import environment
 from analyzer.report.finding_entries import finding_entry
+from analyzer.report.fusion_files import fusion_rows, fusion_summary
 from analyzer.report.memory_files import memory_summary, peak_memory
 from analyzer.report.plain import plain
 from analyzer.report.text import clean, without_homes
+from analyzer.schema.counters import COUNTED, CounterView
 from analyzer.schema.evidence import Evidence, Quantity
 from analyzer.schema.ledger import LEDGER_COLUMNS
 from analyzer.schema.profile import TREE_COLUMNS
@@ -26,14 +29,22 @@ from analyzer.schema.results import Analysis, Gap, Idle, Study, run_names
 
 SUMMARY_FORMAT_VERSION = 1
 FILES = (
-    "summary.json", "kernels.csv", "operators.csv", "modules.csv", "ledger.csv", "access.csv", "operator_tree.csv",
-    "module_tree.csv", "launches.csv.gz",
+    "summary.json", "kernels.csv", "operators.csv", "modules.csv", "ledger.csv", "fusion.csv", "access.csv",
+    "operator_tree.csv", "module_tree.csv", "counted.csv", "launches.csv.gz",
 )  # fmt: skip
 """Names of the files beside the page."""
 MAX_UNMODELLED = 200
 """Operators without a work model in the summary, the longest; one more entry has the sum of the others."""
 
 LAUNCH_COLUMNS = ("run", "index", "start_us", "dur_us", "device", "stream", "correlation", "kernel", "op", "module")
+COUNTED_COLUMNS = (
+    "run", "kernel", "kind", "role", "op", "module", "shapes", "dtype", "grid", "block", "calls", "time_us",
+    "bytes_dram_counter", "bytes_dram_read_counter", "bytes_dram_write_counter", "bytes_compulsory", "bytes_dram_low",
+    "bytes_dram_high", "bytes_l2_fill_counter", "bytes_l2_sm_counter", "bytes_l2_read", "bytes_sm_l2_counter", "l2_hit_pct",
+    "l1_hit_pct", "occupancy_achieved_pct", "occupancy_pct", "occupancy_theoretical_pct", "tensor_active_pct",
+    "flop_tensor_counter", "flop",
+)  # fmt: skip
+"""Columns of counted.csv: what was counted beside what the models have, of the rows of kernels.csv with a counter."""
 ACCESS_COLUMNS = ("run", *ENTRY_COLUMNS)
 _M, _D, _MOD = Evidence.MEASURED, Evidence.DERIVED, Evidence.MODELLED
 
@@ -52,6 +63,7 @@ def summary(study: Study) -> dict[str, Any]:
         "runs": [_run(a, name) for a, name in zip(study.analyses, names, strict=True)],
         "ratio": study.ratio.to_json() if study.ratio else None,
         "gap": _gap(study.gap) if study.gap else None,
+        "fusion": fusion_summary(study.fusion) if study.fusion else None,
         "findings": [finding_entry(found) for found in study.findings],
         "environment": [
             {"fact": fact, "values": list(values), "differs": differs} for fact, values, differs in environment(study)
@@ -98,8 +110,10 @@ def _run(a: Analysis, name: str) -> dict[str, Any]:
         "bytes_compulsory": _work(t.bytes_compulsory, "bytes", t.bytes_high),
         "roofline": _model(a),
         "unmodelled": _unmodelled(a),
+        "attribution": attribution_entry(a.attribution),
         "access": access_summary(a.access) if a.access else None,
         "memory": memory_summary(a),
+        "counters": _counters(a.counters),
         "impossible": [
             {
                 "what": i.what,
@@ -117,6 +131,25 @@ def _run(a: Analysis, name: str) -> dict[str, Any]:
         "warnings": [clean(text) for text in a.warnings],
     }
     return out | {"peak_memory_bytes": peak_memory(a).to_json()}
+
+
+def _counters(view: CounterView | None) -> dict[str, Any] | None:
+    """Return where the counters of a run came from and how far they were used, None where there are none."""
+    if view is None:
+        return None
+    return {
+        "source": clean(view.source),
+        "kind": view.kind,
+        "tool": clean(view.tool),
+        "mode": view.mode,
+        "rows": view.rows,
+        "used": view.used,
+        "matched_pct": view.matched_pct,
+        "matching": clean(view.matching),
+        "refused": clean(view.refused),
+        "missing": [{"quantity": quantity, "why": clean(why)} for quantity, why in view.missing],
+        "notes": [clean(text, 1000) for text in view.notes],
+    }
 
 
 def _figure(value: float, unit: str, evidence: Evidence) -> dict[str, Any]:
@@ -210,6 +243,8 @@ def write_files(study: Study, directory: Path) -> dict[str, Any]:
     names = run_names(study.analyses)
     kernels = [_kernels(a, name) for a, name in zip(study.analyses, names, strict=True)]
     _join(kernels, COLUMNS).to_csv(directory / "kernels.csv", index=False, errors="replace")
+    counted = [_counted(a, name) for a, name in zip(study.analyses, names, strict=True)]
+    _join(counted, COUNTED_COLUMNS).to_csv(directory / "counted.csv", index=False, errors="replace")
     for which in ("operators", "modules"):
         grouped = [
             _roofline(getattr(a.rooflines, which), name, which[:-1]) for a, name in zip(study.analyses, names, strict=True)
@@ -218,6 +253,7 @@ def write_files(study: Study, directory: Path) -> dict[str, Any]:
     ledgers = [ledger.table().assign(run=name) for ledger, name in zip(study.ledgers, names, strict=True)]
     columns = ["run", *LEDGER_COLUMNS]
     _join(ledgers, columns)[columns].to_csv(directory / "ledger.csv", index=False, errors="replace")
+    fusion_rows(study.fusion).to_csv(directory / "fusion.csv", index=False, errors="replace")
     found_access = [_access_rows(a, name) for a, name in zip(study.analyses, names, strict=True)]
     _join(found_access, ACCESS_COLUMNS).to_csv(directory / "access.csv", index=False, errors="replace")
     for which in ("operators", "modules"):
@@ -253,10 +289,16 @@ def _tree(a: Analysis, name: str, which: str) -> pd.DataFrame:
 
 
 def _kernels(a: Analysis, name: str) -> pd.DataFrame:
-    frame = a.kernels[list(COLUMNS)].assign(run=name)
-    for column in ("time_us",):  # sums of whole nanoseconds: what is behind the third decimal is rounding
-        frame[column] = frame[column].round(3)
-    return _homeless(frame, *_named(a))
+    # sums of whole nanoseconds: what is behind the third decimal is rounding
+    frame = a.kernels.assign(run=name, time_us=a.kernels["time_us"].round(3))
+    return _homeless(frame[list(COLUMNS)], *_named(a))
+
+
+def _counted(a: Analysis, name: str) -> pd.DataFrame:
+    """Return the rows of kernels.csv with a counter, and the models' figures beside them."""
+    frame = a.kernels.assign(run=name, time_us=a.kernels["time_us"].round(3))
+    told = frame[[column for column in COUNTED.names if column in frame]].notna().any(axis=1)
+    return _homeless(frame.loc[told, list(COUNTED_COLUMNS)], *_named(a))
 
 
 def _named(a: Analysis) -> tuple[str, ...]:

@@ -11,9 +11,10 @@ from urllib.parse import quote
 
 from analyzer.report.text import clean
 from analyzer.schema.run import Run
+from analyzer.schema.settings import COUNTERS
 
 COMMAND_LIMIT = 2000
-SELECTING = ("steps", "annotation", "rank", "max_expansion", "gpu_spec")
+SELECTING = ("steps", "annotation", "rank", "max_expansion", "gpu_spec", "counters")
 """Settings that change what a report of the same runs shows."""
 
 _HOMES = frozenset(("home", "users", "root"))
@@ -78,7 +79,8 @@ def report_command(runs: tuple[Run, ...], origin: Origin) -> str:
     names = [clean(shown_path(run), 300) for run in runs]
     named = [name if _PLAIN.fullmatch(name) else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in names]
     value = named[0] if len(named) == 1 else f"[{','.join(named)}]"
-    chosen = [text for text in origin.command[1:] if text.lstrip("+").split("=", 1)[0] in SELECTING]
+    given = [text.lstrip("+").split("=", 1) for text in origin.command[1:]]
+    chosen = ["=".join(words) for words in given if words[0] in SELECTING and words[-1] not in COUNTERS]
     return command_line(("analyzer", "task=report", f"runs={value}", *chosen))
 
 

@@ -8,6 +8,8 @@ import unicodedata
 NAME_LIMIT = 72
 FULL_NAME_LIMIT = 900
 SENTENCE_LIMIT = 900
+_LEAST_OF_A_NAME = 4
+"""Characters of a model's name that stay in a label that has to be cut."""
 
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
 _C = r"(?:[^/\\\s\"',\]<>|]|(?<=\w)'(?=\w))"
@@ -47,6 +49,19 @@ def clean(text: str, limit: int = SENTENCE_LIMIT) -> str:
     return kept if len(kept) <= limit else f"{kept[: limit - 1].rstrip()}…"
 
 
+def run_label(text: str, limit: int) -> str:
+    """Return the label of a run cut to ``limit`` characters; what tells it from another of the same model, at its end, stays.
+
+    ``vit_base_patch16_224 (math attention)`` becomes ``vit_base… (math attention)``.
+    """
+    whole = clean(text)
+    name, bracket, words = whole.partition(" (")
+    if len(whole) <= limit or not bracket or not words.endswith(")"):
+        return clean(text, limit)
+    room = max(limit - len(words) - 3, _LEAST_OF_A_NAME)  # beside a space, the bracket and the ellipsis
+    return clean(f"{name[:room].rstrip()}… ({words}", limit)
+
+
 def kernel_label(name: str, limit: int = NAME_LIMIT) -> str:
     """Return a kernel's name without return type, template arguments, parameters and namespaces of PyTorch."""
     text = clean(name, 4 * FULL_NAME_LIMIT)
@@ -74,8 +89,8 @@ def _outside_brackets(text: str) -> str:
 
 
 def operator_label(op: str) -> str:
-    """Return an operator's name without its namespace."""
-    return clean(op.removeprefix("aten::"), NAME_LIMIT)
+    """Return an operator's name without its namespace; several that a compiler joined are told apart by a plus sign."""
+    return clean(" + ".join(part.removeprefix("aten::") for part in op.split("+")), NAME_LIMIT)
 
 
 def kilobytes_omitted(text: str, limit: int = FULL_NAME_LIMIT) -> str:

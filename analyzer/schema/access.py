@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +33,14 @@ class CacheFacts:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Bytes of one launch through DRAM on one device, each as (low, high)."""
+    """Bytes of one launch through DRAM on one device, each as (low, high).
+
+    ``point``: the reads under strict recency in the first of the plausible orders, NaN where they were not worked out.
+    """
 
     read: tuple[float, float]
     write: tuple[float, float]
+    point: float = math.nan
 
     @property
     def total(self) -> tuple[float, float]:

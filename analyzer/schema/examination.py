@@ -78,13 +78,15 @@ class Recording:
     """How to record better: ``missing`` are the capabilities that it adds, with the setting that adds each.
 
     ``snippet`` is Python for torch.profiler, empty where that has nothing to add; ``command`` is this program's own, which
-    records what torch.profiler cannot, empty where it has nothing to add either. ``remarks`` are what no setting changes.
+    records what torch.profiler cannot, empty where it has nothing to add either. ``counting`` are shell commands that count
+    the kernels of a program of one's own, empty where that adds nothing. ``remarks`` are what no setting changes.
     """
 
     missing: tuple[tuple[str, str], ...]
     snippet: str
     command: str
     remarks: tuple[str, ...] = ()
+    counting: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,13 +52,15 @@ class OpCall:
     """An operator call. ``outputs`` is None where only the inputs were recorded.
 
     ``untold`` are the positions of which the trace has neither type nor shape: an argument left out, or a tensor that the
-    profiler could not describe (a nested one, say).
+    profiler could not describe (a nested one, say). ``parts`` are the operators that a compiler put into this one, each with
+    the inputs and outputs that it would have by itself; empty for an operator of its own.
     """
 
     name: str
     inputs: tuple[Arg, ...]
     outputs: tuple[Arg, ...] | None = None
     untold: tuple[int, ...] = ()
+    parts: tuple[OpCall, ...] = ()
 
     def tensor(self, position: int) -> TensorArg | None:
         """Return the tensor at ``position`` of the inputs, None where there is none."""

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from analyzer.schema.access import AccessResult
+from analyzer.schema.compiled import Attribution
+from analyzer.schema.counters import CounterView
 from analyzer.schema.evidence import Evidence, Quantity
 from analyzer.schema.findings import Finding
+from analyzer.schema.fusion import Fusion
 from analyzer.schema.ledger import UNEXPLAINED, UNNAMED, Ledger
 from analyzer.schema.profile import HostView, MemoryProfile
 from analyzer.schema.run import DeviceFacts, Run
@@ -132,7 +135,8 @@ class Analysis:
     stretches (start_ns, end_ns, row of ``launches``) in which launches really run: on a CPU an operator pauses for those
     inside it. ``steps``: (name, start_ns, end_ns) of the profiler's steps, or of what was selected; then ``foreign`` holds
     (start_ns, end_ns) of what ran outside. ``memory``: one profile per device that the trace has memory events of.
-    ``trace_versions``: of CUDA or HIP, as the header of the trace names them.
+    ``trace_versions``: of CUDA or HIP, as the header of the trace names them. ``counters``: where hardware counters came from,
+    None where there are none. ``attribution``: how much of the time belongs to operators and modules.
     """
 
     run: Run
@@ -157,10 +161,12 @@ class Analysis:
     foreign: tuple[Any, Any] = ((), ())
     impossible: tuple[Impossible, ...] = ()
     access: AccessResult | None = None
+    counters: CounterView | None = None
     host: HostView | None = None
     memory: tuple[MemoryProfile, ...] = ()
     missing_terms: tuple[str, ...] = ()
     trace_versions: dict[str, str] = field(default_factory=dict)
+    attribution: Attribution | None = None
 
 
 GAP_COLUMNS = (
@@ -329,7 +335,8 @@ class Verdict:
 class Study:
     """Everything that one report shows: one to a few analyses, and the gap where exactly two were compared.
 
-    ``ledgers``: one per analysis, in their order.
+    ``ledgers``: one per analysis, in their order. ``fusion``: what compiling changed, where the two are an eager and a compiled
+    run of one model.
     """
 
     analyses: tuple[Analysis, ...]
@@ -338,6 +345,7 @@ class Study:
     gap: Gap | None = None
     findings: tuple[Finding, ...] = ()
     ledgers: tuple[Ledger, ...] = ()
+    fusion: Fusion | None = None
 
 
 def run_names(analyses: tuple[Analysis, ...]) -> tuple[str, ...]:

@@ -41,7 +41,10 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The model that ran. ``input_shape`` is ``[N, C, H, W]``."""
+    """The model that ran. ``input_shape`` is ``[N, C, H, W]``, or the shape of the first tensor of a factory's example input.
+
+    ``weights`` is the name of the file of a state dict, None for the weights that the model is made with.
+    """
 
     name: Text
     family: Text
@@ -50,19 +53,23 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     input_shape: tuple[int, ...]
     factory: str | None = None
     attention_backend: str | None = None
+    weights: str | None = None
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings in force, every preset resolved.
 
-    ``dtype``: the element type of weights and input, or ``tf32``: those are float32 then, and products and convolutions may
-    run as TF32. ``convolution_tf32``: whether cuDNN may use TF32 for float32; None where that does not arise. ``attention`` is
-    what was asked for (``attention_backend`` of the model is what ran), None where that means nothing; ``compile`` the mode of
-    ``torch.compile`` or ``off``; ``execution`` says the same in words.
+    ``dtype``: the element type of weights and input, or ``tf32``: those are float32 then, and products and convolutions may run
+    as TF32. ``convolution_tf32``: whether cuDNN may use TF32 for float32; None where that does not arise. ``attention`` is what
+    was asked for (``attention_backend`` of the model is what ran), None where that means nothing; ``compile`` the mode of
+    ``torch.compile`` or ``off``; ``execution`` says the same in words. ``autocast``: weights are float32 and operators that
+    gain from it run in ``dtype``. ``input``: where a batch lies before a step, ``device`` or ``host`` (the step copies it
+    then). ``image_size``: height and width of the images in pixels, None where they differ or the input holds no images
+    ``[N, C, H, W]``; ``input_shape`` of the model says what it holds.
     """
 
     batch_size: Count
-    image_size: Count
+    image_size: Count | None
     dtype: Text
     iterations: Count
     traced_steps: Count
@@ -76,6 +83,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     convolution_tf32: bool | None = None
     attention: str | None = None
     compile: str = "off"
+    autocast: bool = False
+    input: str = "device"
 
 
 class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,13 +138,36 @@ class SourceFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TelemetryFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the sampler could read."""
+    """What the sampler could read.
+
+    ``looped``: whether the model was run for some seconds without a gap so that GPM had something to average (the pass of that
+    name), and why not; None in runs of versions that had no such pass.
+    """
 
     period_s: float
     samples: int
     psutil: SourceFacts
     nvml: SourceFacts
     gpm: SourceFacts
+    looped: SourceFacts | None = None
+
+
+class CounterFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether hardware counters were read in a pass of their own, and why not.
+
+    ``provider`` is ``ncu``; ``version`` its own. ``passes``: how often the model ran under it, one group of counters each.
+    ``requested`` are the names asked for, ``missing`` those that did not come back.
+    """
+
+    available: bool
+    reason: str = ""
+    hint: str = ""
+    provider: str = "ncu"
+    version: str = ""
+    passes: int = 0
+    cache_control: str = ""
+    requested: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +183,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     warmup: WarmupFacts
     memory: MemoryFacts | None = None
     telemetry: TelemetryFacts | None = None
+    counters: CounterFacts | None = None
     ceilings: tuple[Ceiling, ...] = ()
     passes: tuple[PassFacts, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -163,7 +196,11 @@ def shown_name(file: str) -> str:
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the files of one run are. ``facts`` is None for a bare trace that somebody else recorded."""
+    """Where the files of one run are. ``facts`` is None for a bare trace that somebody else recorded.
+
+    ``compiled``: what torch.compile made of the model. ``ungraphed``: the trace of one step of the same compiled code without
+    CUDA graphs.
+    """
 
     name: str
     trace: Path
@@ -171,6 +208,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     ops: Path | None = None
     timings: Path | None = None
     samples: Path | None = None
+    counters: Path | None = None
+    compiled: Path | None = None
+    ungraphed: Path | None = None
 
     @property
     def trace_name(self) -> str:

@@ -38,6 +38,9 @@ class PointSetting(msgspec.Struct, frozen=True, kw_only=True):
     layout: str = "contiguous"
     attention: str = "auto"
     compile: str = "off"
+    autocast: bool = False
+    input: str = "device"
+    cudnn_benchmark: bool = False
     threads: int | None = None
     seed: int = 0
     factory: str | None = None

@@ -190,7 +190,7 @@ LAUNCHES = Table(
         Column("op", "text", "", _D, "innermost operator"),
         Column("launch", "text", "", _M, "call of the runtime or driver that launched it; empty when not linked"),
         Column("launch_ns", "int", "ns", _M, "start of that call; -1 when not linked; the operator's own start on a CPU run"),
-        Column("link", "text", "", _D, "how it is attributed: operator, external id, graph, call or none"),
+        Column("link", "text", "", _D, "how it is attributed: operator, external id, graph, aligned, call or none"),
         Column("module", "text", "", _D, "module path from our scopes, or the trace's nn.Module frames"),
         Column("step", "int", "", _D, "number of the traced step; -1 outside"),
         *_SHAPE,

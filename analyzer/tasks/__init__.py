@@ -18,9 +18,11 @@ from analyzer.tasks.device import calibrate
 from analyzer.tasks.doctor import doctor
 from analyzer.tasks.gate import gate
 from analyzer.tasks.outcome import Outcome
+from analyzer.tasks.perfetto import perfetto
 from analyzer.tasks.profiling import profile, report
 from analyzer.tasks.project import project
 from analyzer.tasks.tensorboard import tensorboard
+from analyzer.tasks.validate import validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +35,16 @@ class Task:
 
 TASKS: dict[str, Task] = {
     "profile": Task(profile, frozenset({"gpu_spec", "price"})),
-    "report": Task(report, frozenset({"runs", "gpu_spec"})),
+    "report": Task(report, frozenset({"runs", "gpu_spec", "counters"})),
     "calibrate": Task(calibrate, frozenset()),
-    "doctor": Task(doctor, frozenset({"runs", "gpu_spec"})),
+    "doctor": Task(doctor, frozenset({"runs", "gpu_spec", "counters"})),
+    "perfetto": Task(perfetto, frozenset({"runs", "gpu_spec", "counters"})),
     "tensorboard": Task(tensorboard, frozenset({"runs"})),
     "access": Task(access, frozenset({"gpu", "gpu_spec"})),
     "compare": Task(compare, frozenset({"runs", "gpu_spec", "baseline"})),
     "project": Task(project, frozenset({"runs", "gpu_spec", "onto"})),
     "gate": Task(gate, frozenset({"runs", "baseline"})),
+    "validate": Task(validate, frozenset({"runs", "gpu_spec", "counters"})),
     "crossover": Task(crossover, frozenset({"runs", "price"})),
 }
 
@@ -51,8 +55,9 @@ _OPTIONAL: dict[str, Callable[[Settings], object]] = {
     "baseline": lambda s: s.baseline,
     "onto": lambda s: s.onto,
     "price": lambda s: s.price is not None,
+    "counters": lambda s: s.counter_file is not None,
 }
-_INSTEAD = {"gpu": "; device= says where a model runs"}
+_INSTEAD = {"gpu": "; device= says where a model runs", "counters": "; elsewhere counters= is auto, ncu or none"}
 
 
 def check(settings: Settings) -> None:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from analyzer.errors import ConfigError
 from analyzer.progress import Reporter
-from analyzer.schema.settings import Settings
+from analyzer.schema.settings import ModelChoice, Settings
 from analyzer.tasks.inputs import own_sheet, plan_lines, report_directory
 from analyzer.tasks.outcome import Outcome
 
 if TYPE_CHECKING:
+    from analyzer.layers import Layers
     from analyzer.report.access_files import AccessReport
     from analyzer.trace.rundir import NewDirectory
 
@@ -35,12 +36,10 @@ def access(settings: Settings, reporter: Reporter) -> Outcome:
         results = []
         for choice in settings.models:
             with reporter.stage(f"record the layers of {choice.label}") as stage:
-                from analyzer.capture.meta import record_ops
-
-                records = record_ops(choice, batch, pixels, dtype)
-                stage.note = f"{len(records)} operators"
+                layers_of = _layers(settings, choice)
+                stage.note = f"{len(layers_of.records)} operators"
             with reporter.stage(f"work out the access of {choice.label}") as stage:
-                results.append(layers.analyze_layers(layers.Layers(choice.label, batch, pixels, dtype, records), gpus))
+                results.append(layers.analyze_layers(layers_of, gpus))
                 stage.note = f"{sum(not p.hypothetical for p in results[-1].patterns)} distinct layers"
         with reporter.stage("write report"):
             from analyzer.report.access_files import AccessReport
@@ -50,6 +49,20 @@ def access(settings: Settings, reporter: Reporter) -> Outcome:
             found = AccessReport(tuple(results), caches, dtype, command, layers.peaks(gpus, dtype))
             write_access_report(found, directory.path)
     return _access_outcome(found, directory)
+
+
+def _layers(settings: Settings, choice: ModelChoice) -> Layers:
+    """Return the operators of ``choice`` and the sizes that they have: those that are set, or those of its example input."""
+    from analyzer.capture import meta
+    from analyzer.layers import Layers
+
+    batch, pixels, dtype = _access_input(settings)
+    found = meta.recorded(choice, batch, pixels, dtype)
+    meta.check_sizes(found, choice, settings.capture)
+    if found.image_size is None:
+        what = f"the example input of {choice.label} holds no square images [N, C, H, W]; the access model needs them"
+        raise ConfigError(what, "profile it instead: the report has the access model of what ran")
+    return Layers(choice.label, found.batch_size, found.image_size, dtype, found.ops)
 
 
 def _access_input(settings: Settings) -> tuple[int, int, str]:

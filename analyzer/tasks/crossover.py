@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from analyzer.errors import AnalyzerError, ConfigError
 from analyzer.progress import Reporter
 from analyzer.schema.settings import Settings
-from analyzer.tasks.inputs import report_directory
+from analyzer.tasks.inputs import matching, report_directory
 from analyzer.tasks.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -46,17 +45,7 @@ def write_crossover(settings: Settings, sweep_dir: Path, reporter: Reporter) -> 
 def _expand(given: tuple[str, ...]) -> list[Path]:
     if not given:
         raise ConfigError("runs= is missing", _RUNS_HINT)
-    found: list[Path] = []
-    for text in given:
-        if not glob.has_magic(text) or Path(text).exists():
-            found.append(Path(text))
-            continue
-        matches = sorted(Path(m) for m in glob.glob(text))  # noqa: PTH207  Path.glob takes no absolute pattern
-        usable = [m for m in matches if _is_source(m)]
-        if not usable:
-            raise ConfigError(f"no sweep, point or run matches {text}", _RUNS_HINT)
-        found += usable
-    return found
+    return matching(given, lambda found: [path for path in found if _is_source(path)], "sweep, point or run")
 
 
 def _is_source(path: Path) -> bool:

@@ -19,7 +19,7 @@ from analyzer.tasks.outcome import Outcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from analyzer.hardware.sheet import GpuSheet
+    from analyzer.capture.doctor import Check
 
 FORMAT_VERSION = 1
 WIDTH = 100
@@ -36,20 +36,27 @@ def doctor(settings: Settings, reporter: Reporter) -> Outcome:
     """Say what can be measured on this machine; with ``runs=``, what those traces support.
 
     Raises:
-        ConfigError: a part of a trace was asked for, ``gpu_spec=`` was given without ``runs=``, or ``runs=`` matches nothing.
+        ConfigError: a part of a trace was asked for, ``gpu_spec=`` or a file of counters was given without ``runs=``, such a
+            file for several traces, or ``runs=`` matches nothing.
         AnalyzerError: ``gpu_spec=`` cannot be read.
     """
     if not settings.runs:
         if settings.gpu_spec is not None:
             raise ConfigError("gpu_spec= tells of the GPU of traces, and none is given", "add runs= or leave gpu_spec= away")
+        if settings.counter_file is not None:
+            raise ConfigError("counters= belongs to a trace, and none is given", "add runs= or leave counters= away")
         return _machine(settings, reporter)
     selection = settings.selection
     if selection.is_part or selection.rank is not None:
         raise ConfigError("task=doctor looks at whole traces", "leave steps=, annotation= and rank= away")
     sources = expand_runs(settings.runs)
+    if settings.counter_file is not None and len(sources) > 1:
+        raise ConfigError(
+            f"counters= belongs to one trace, and runs= names {len(sources)}", "give one, or lay NAME.counters.csv beside each"
+        )
     if settings.dry_run:
         return Outcome([f"would examine: {', '.join(map(str, sources))}"], {"runs": [str(s) for s in sources]})
-    return _traces(sources, selection.max_expansion, own_sheet(settings), reporter)
+    return _traces(sources, settings, reporter)
 
 
 def _machine(settings: Settings, reporter: Reporter) -> Outcome:
@@ -57,22 +64,38 @@ def _machine(settings: Settings, reporter: Reporter) -> Outcome:
 
     with reporter.stage("look at this machine"):
         checks = examine(settings.capture)
-    lines = [f"{'yes' if c.available else 'no ':3}  {c.name}: {c.detail}" for c in checks]
-    document = {"checks": [{"name": c.name, "available": c.available, "detail": c.detail} for c in checks]}
+    lines = [line for c in checks for line in _check(c)]
+    document = {
+        "checks": [{"name": c.name, "available": c.available, "detail": c.detail, "hint": c.hint or None} for c in checks]
+    }
     return Outcome(lines, document, tuple(f"{c.name}: {c.detail}" for c in checks if not c.available))
 
 
-def _traces(sources: Sequence[Path], max_expansion: float, sheet: GpuSheet | None, reporter: Reporter) -> Outcome:
+def _check(c: Check) -> list[str]:
+    """Return one line that says what is there, and below it the steps that enable what is not.
+
+    No line is broken: a command must stay whole to be copied.
+    """
+    steps = c.hint.split("; ") if c.hint else []
+    starts = ["  enable: ", *["          "] * (len(steps) - 1)]
+    return [
+        f"{'yes' if c.available else 'no ':3}  {_plain(c.name)}: {_plain(c.detail)}",
+        *(start + _plain(step) for start, step in zip(starts, steps, strict=False)),
+    ]
+
+
+def _traces(sources: Sequence[Path], settings: Settings, reporter: Reporter) -> Outcome:
     """Examine each trace in turn; one that cannot be read is told, and the others still are."""
     from analyzer.examination import examine
 
+    sheet, max_expansion = own_sheet(settings), settings.selection.max_expansion
     found: list[Examination] = []
     unreadable: list[tuple[str, str]] = []
     stage = reporter.stage("examine", len(sources))
     with stage as bar:
         for source in sources:
             try:
-                found.append(examine(source, max_expansion=max_expansion, sheet=sheet))
+                found.append(examine(source, max_expansion=max_expansion, sheet=sheet, counters=settings.counter_file))
             except AnalyzerError as error:
                 unreadable.append((_plain(error.message), _plain(error.hint or "")))
             bar.advance()
@@ -102,7 +125,7 @@ def _one(e: Examination) -> list[str]:
     """Return what is said of a single trace: what is odd, all that it supports, and how to record it better."""
     lines = [*_head(e), *_odd(e), "", f"Supports: {_counts(e)}"]
     lines += [line for c in sorted(e.capabilities, key=lambda c: _ORDER.index(c.status)) for line in _line(c)]
-    return [*lines, *_better(e.recording), *_snippet(e.recording.snippet)]
+    return [*lines, *_better(e.recording), *_snippet(e.recording.snippet), *_counting(e.recording.counting)]
 
 
 def _counts(e: Examination) -> str:
@@ -130,7 +153,7 @@ def _several(found: list[Examination]) -> list[str]:
 def _all_better(found: list[Examination]) -> list[str]:
     """Return what records several traces better, each setting, remark, command and snippet once."""
     settings: dict[tuple[str, str], list[int]] = defaultdict(list)
-    remarks, commands, snippets = (defaultdict[str, list[int]](list) for _ in range(3))
+    remarks, commands, snippets, countings = (defaultdict[str, list[int]](list) for _ in range(4))
     for number, e in enumerate(found, 1):
         for each in e.recording.missing:
             settings[each].append(number)
@@ -138,6 +161,7 @@ def _all_better(found: list[Examination]) -> list[str]:
             remarks[text].append(number)
         commands[e.recording.command].append(number)
         snippets[e.recording.snippet].append(number)
+        countings[_any_name(e.recording.counting)].append(number)
     lines = ["", "Record them better"] if settings or remarks else []
     for (name, how), numbers in settings.items():
         lines += _wrapped(f"  {name:{_NAME_WIDTH}}", f"{how} (for {_numbers(numbers)})")
@@ -146,6 +170,8 @@ def _all_better(found: list[Examination]) -> list[str]:
         lines += _command(text, f"{_numbers(numbers)}, all of it")
     for text, numbers in snippets.items():
         lines += _snippet(text, f" for {_numbers(numbers)}")
+    for text, numbers in countings.items():
+        lines += _counting(text, f" for {_numbers(numbers)}")
     return lines
 
 
@@ -220,6 +246,23 @@ def _snippet(snippet: str, purpose: str = "") -> list[str]:
     ]
 
 
+def _counting(commands: str, purpose: str = "") -> list[str]:
+    """Return how to count the kernels of the program that was recorded, where that is not this one."""
+    if not commands:
+        return []
+    return [
+        "",
+        *_wrapped("", f"With Nsight Compute{purpose} (PROGRAM.py is yours; lay the last file beside the trace):"),
+        *(f"    {line}" for line in commands.split("\n")),
+    ]
+
+
+def _any_name(commands: str) -> str:
+    """Return commands for one trace as commands for any: only the name of the file that they write is its own."""
+    start, into, _ = commands.rpartition(" > ")
+    return f"{start}{into}NAME.counters.csv" if into else commands
+
+
 def _wrapped(start: str, text: str, hang: int | None = None) -> list[str]:
     """Return ``text`` behind ``start`` in lines of at most WIDTH columns; further lines begin below the first."""
     indent = " " * (len(start) if hang is None else hang)
@@ -256,6 +299,7 @@ def _document(e: Examination) -> dict[str, Any]:
             "missing": [{"name": name, "how": how} for name, how in e.recording.missing],
             "snippet": e.recording.snippet,
             "command": _plain(e.recording.command),
-            "remarks": list(e.recording.remarks),
+            "counting": e.recording.counting,
+            "remarks": [_plain(text) for text in e.recording.remarks],
         },
     }

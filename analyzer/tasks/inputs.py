@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import glob
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,9 @@ REPORT_FILES = {
     "operators.csv",
     "modules.csv",
     "ledger.csv",
+    "fusion.csv",
     "access.csv",
+    "counted.csv",
     "operator_tree.csv",
     "module_tree.csv",
     "launches.csv.gz",
@@ -32,24 +34,65 @@ REPORT_FILES = {
 
 
 def expand_runs(given: tuple[str, ...]) -> list[Path]:
-    """Return the run directories and trace files that ``runs=`` names.
+    """Return the run directories and trace files that ``runs=`` names, and files of counters where it names these.
+
+    A directory that is no run and holds runs stands for these. A glob that matches runs or traces leaves out the files of
+    counters beside them, and the traces without CUDA graphs that belong to others of its matches.
 
     Raises:
         ConfigError: nothing was given, or a glob matches nothing.
     """
     if not given:
         raise ConfigError("runs= is missing", "give a run directory, a trace file, a list or a glob: runs=traces/X")
+    return opened(matching(given, _usable, "run or trace"))
+
+
+def opened(paths: Iterable[Path]) -> list[Path]:
+    """Return ``paths`` with the runs inside in place of each directory that is no run and holds some."""
+    return [run for path in paths for run in runs_inside(path) or [path]]
+
+
+def runs_inside(path: Path) -> list[Path]:
+    """Return the runs in a directory that is none itself."""
+    return [] if _is_run(path) else sorted(file.parent for file in path.glob("*/run.json"))
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "run.json").is_file()
+
+
+def matching(given: tuple[str, ...], usable: Callable[[list[Path]], list[Path]], what: str) -> list[Path]:
+    """Return the paths that ``given`` names, of a glob those that ``usable`` leaves of its sorted matches.
+
+    Raises:
+        ConfigError: a glob matches no ``what``.
+    """
     found: list[Path] = []
     for text in given:
         if not glob.has_magic(text) or Path(text).exists():
             found.append(Path(text))
             continue
-        matches = sorted(Path(m) for m in glob.glob(text))  # noqa: PTH207  Path.glob takes no absolute pattern
-        usable = [m for m in matches if (m / "run.json").is_file() or (m.is_file() and ".json" in m.suffixes)]
-        if not usable:
-            raise ConfigError(f"no run or trace matches {text}", "run `analyzer` to record one")
-        found += usable
+        matches = usable(sorted(Path(m) for m in glob.glob(text)))  # noqa: PTH207  Path.glob takes no absolute pattern
+        if not matches:
+            raise ConfigError(f"no {what} matches {text}", "run `analyzer` to record one")
+        found += matches
     return found
+
+
+def _usable(matches: list[Path]) -> list[Path]:
+    usable = [m for m in matches if _is_run(m) or runs_inside(m) or (m.is_file() and ".json" in m.suffixes)]
+    stems = {_stem(m) for m in usable}
+    usable = [m for m in usable if not (_stem(m).endswith(".ungraphed") and _stem(m).removesuffix(".ungraphed") in stems)]
+    return usable or [m for m in matches if is_counter_file(m)]
+
+
+def _stem(path: Path) -> str:
+    return str(path).removesuffix(".gz").removesuffix(".json")
+
+
+def is_counter_file(path: Path) -> bool:
+    """Tell whether ``path`` is a table and no run or trace: by its name alone."""
+    return path.name.lower().endswith((".csv", ".csv.gz")) and not path.is_dir()
 
 
 def is_report(directory: Path) -> bool:
@@ -100,4 +143,6 @@ def _readable(value: object) -> str:
         return "; ".join(f"{key}: {what}" for key, what in value.items())
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,8 @@ class Progress:
 def describe(setting: PointSetting) -> str:
     """Return a point in words; settings that are as usual are left out."""
     parts = [setting.label, f"batch {setting.batch_size}", f"{setting.image_size} px", setting.dtype]
+    parts += ["autocast"] * setting.autocast + ["input on the host"] * (setting.input == "host")
+    parts += ["cudnn.benchmark"] * setting.cudnn_benchmark
     parts += [setting.layout] if setting.layout != "contiguous" else []
     parts += [f"attention {setting.attention}"] if setting.attention != "auto" else []
     parts += [f"compile {setting.compile}"] if setting.compile != "off" else []
@@ -101,6 +103,11 @@ def check(settings: Settings) -> None:
     if not settings.models:
         raise ConfigError("vit=none and cnn=none leave nothing to run", "choose a model, for example vit=vit_tiny_patch16_224")
     tasks.check(settings)
+    if settings.variants:
+        ways = (settings.capture, *settings.variants)
+        name = next(f.name for f in fields(settings.capture) if len({getattr(way, f.name) for way in ways}) > 1)
+        what = f"{name}= is a list, and each point of a sweep has one value"
+        raise ConfigError(what, f"with -m write the values without brackets: {name}=A,B")
     selection = settings.selection
     given = {
         "gpu_spec": settings.gpu_spec,

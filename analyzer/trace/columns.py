@@ -77,6 +77,12 @@ class _Tables(dict[str, str]):
         return found
 
 
+def table_of(category: str, name: str = "") -> str:
+    """Return the table that a complete event belongs to (``device``, ``op``, ``call``, ``note`` ...), empty for none."""
+    found = _Tables()[category]
+    return found if found != "old op" else "note" if name.startswith(_OLD_ANNOTATIONS) else "op"
+
+
 class _Budget:
     """What is left of the memory for text, and how often a text was left out since there was none."""
 

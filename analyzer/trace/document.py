@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from analyzer.errors import TraceError
 from analyzer.trace.damage import Damage
-from analyzer.trace.events import Event, decode_events, decode_one, repair
+from analyzer.trace.events import TYPED, Decoding, Event, repair
 from analyzer.trace.source import TRACE_HINT
 
 PIECE_BYTES = 2 << 20
@@ -104,7 +104,8 @@ def _search(text: bytes, start: int, size: int, *, commas_too: bool = True) -> I
 class Document:
     """The JSON text of one trace, an object with ``traceEvents`` or a bare list of events.
 
-    ``values`` holds the raw text of the top-level keys in ``wanted`` once ``pieces`` has been consumed.
+    ``values`` holds the raw text of the top-level keys in ``wanted`` once ``pieces`` has been consumed. ``decoding`` says what
+    its events become.
     """
 
     def __init__(
@@ -116,10 +117,10 @@ class Document:
         *,
         exact: bool = False,
         take: Take | None = None,
+        decoding: Decoding = TYPED,
     ) -> None:
         self.values: dict[str, bytes] = {}
-        self._exact = exact
-        self._take = take
+        self._exact, self._take, self._decoding = exact, take, decoding
         self._number = 0
         self._path, self._blocks, self._wanted, self._damage = path, blocks, wanted, damage
         self._text, self._at, self._ended = b"", 0, False
@@ -181,7 +182,7 @@ class Document:
             if cut and self._take and not self._ended and self._take(memoryview(self._text)[self._at : cut], self._number):
                 self._at = cut
                 continue
-            events = decode_events(self._slice(cut), exact=self._exact) if cut else None
+            events = self._decoding.many(self._slice(cut), exact=self._exact) if cut else None
             if events is not None:
                 self._at = cut
                 yield self._number, events
@@ -224,10 +225,10 @@ class Document:
             found = _find_structure(self._text)
         cut = found.end if found.end is not None else found.last if self._ended else int(found.commas[-1])
         if _LIST_END.match(self._text, found.end) if found.end is not None else not self._swallows(cut):
-            events = decode_events(self._slice(cut), exact=self._exact)
+            events = self._decoding.many(self._slice(cut), exact=self._exact)
             if events is None:
                 repaired, places = repair(self._slice(cut))
-                events = decode_events(repaired, exact=self._exact)
+                events = self._decoding.many(repaired, exact=self._exact)
                 self._damage.add("repaired", places if events else 0)
             if events is not None:
                 self._drop(cut)
@@ -312,7 +313,7 @@ class Document:
         # an event that holds the start of another one: its quotes or braces are broken, so all behind it is misread
         restart = _EVENT_START.search(self._text, inner, stop)
         repaired = self._damage.counts["repaired"]
-        event = None if restart and len(segment) > _LONG_EVENT_BYTES else decode_one(segment, self._damage)
+        event = None if restart and len(segment) > _LONG_EVENT_BYTES else self._decoding.one(segment, self._damage)
         if event is None:
             self._lose()
             return restart.start() if restart else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -160,3 +161,16 @@ def _number(value: Any) -> Decimal | None:
     except InvalidOperation:
         return None
     return number if number.is_finite() else None
+
+
+class Decoding(NamedTuple):
+    """How the text of events becomes events: ``many`` as ``decode_events``, ``one`` as ``decode_one``.
+
+    Both are None for text that is no whole list of events, or no event.
+    """
+
+    many: Callable[..., list[Any] | None]
+    one: Callable[[bytes, Damage], Any]
+
+
+TYPED = Decoding(decode_events, decode_one)

@@ -8,7 +8,7 @@ from functools import lru_cache
 _NAME = re.compile(r"^(?:graph_\d+_)?(?P<kind>triton_(?:poi|red|per|tem|for|mm|split_scan)|cpp)_fused_(?P<body>\w+)$")
 _NUMBER = re.compile(r"_\d+$")
 _KINDS = {"poi": "pointwise", "red": "reduction", "per": "reduction", "tem": "template", "mm": "template", "for": "foreach",
-          "split_scan": "reduction", "cpp": "pointwise"}  # fmt: skip
+          "split_scan": "reduction", "cpp": "loops"}  # fmt: skip
 
 _WORDS = """
 abs acos add addcdiv addcmul addmm addmv alias all amax amin any arange argmax argmin as_strided asin atan atan2 avg_pool1d
@@ -67,7 +67,10 @@ def fused_operators(name: str) -> tuple[str, ...]:
 
 
 def fused_kind(name: str) -> str | None:
-    """Return what sort of kernel it is: ``pointwise``, ``reduction``, ``template`` or ``foreach``; None for other names."""
+    """Return what sort of kernel it is; None for names that are not those of one.
+
+    One of ``pointwise``, ``reduction``, ``template`` and ``foreach``, or ``loops`` for C++ code, whose names do not tell.
+    """
     match = _NAME.match(name[:2000])
     return None if match is None else _KINDS[match["kind"].removeprefix("triton_")]
 

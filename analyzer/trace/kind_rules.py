@@ -104,3 +104,11 @@ BRACKET_PATTERN = re.compile(
 )
 """Those that do nothing when they are empty, and what torch.compile runs around compiled code (guards, bookkeeping).
 A node without a number may be somebody's own function, or compiled."""
+
+COMPILER_PATTERN = re.compile(
+    r"^(Torch-Compiled Region|TorchDynamo Cache Lookup|Pregraph bytecode|AOTDispatcher Runtime Wrapper|## Call CompiledFxGraph|"
+    r"CompiledFunction(Backward)?\d*$)"
+)
+"""What torch.compile and its caller write around compiled code. None of it is an operator."""
+CALL_PATTERN = re.compile(r"^(cu|cuda|hip)[A-Z]\w*(Launch|Memcpy|Memset)\w*$|^(cu|cuda|hip)(Launch|Memcpy|Memset|Graph)\w*$")
+"""Calls of the runtime, which some profilers list among the operators."""

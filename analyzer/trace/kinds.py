@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +11,15 @@ import pandas as pd
 
 from analyzer.schema.operators import OpCall
 from analyzer.trace.fused import fused_kind, fused_operators
-from analyzer.trace.kind_rules import BRACKET_PATTERN, KERNELS, OPERATORS, WRAPPER_PATTERN, WRAPPERS
+from analyzer.trace.kind_rules import (
+    BRACKET_PATTERN,
+    CALL_PATTERN,
+    COMPILER_PATTERN,
+    KERNELS,
+    OPERATORS,
+    WRAPPER_PATTERN,
+    WRAPPERS,
+)
 from analyzer.trace.spans import Spans
 
 KINDS = (
@@ -31,6 +39,9 @@ _NAMES_KEPT = 1 << 20
 """Names whose kind is remembered. A smaller number than a trace has different names would be of no use at all: names are asked
 for in turn, so that each would be forgotten before it comes again."""
 
+JOINT = "+"
+"""Stands between the names of operators that a compiler put into one kernel."""
+
 NOT_CLASSIFIED = ("other", "unclassified")
 
 _OPERATOR_RULES = tuple((re.compile(pattern), kind) for pattern, kind in OPERATORS)
@@ -39,7 +50,10 @@ _FUSED_ORDER = (
     "attention", "convolution", "depthwise", "matmul", "normalisation", "pooling", "reduction", "indexing", "layout",
 )  # fmt: skip
 """What names a compiled kernel of several operators: the first of these."""
+_PARTS_ORDER = ("moe", "optimizer", *_FUSED_ORDER[:-1], "pointwise", "layout", "collective")
 _MOMENTS = frozenset(("var_mean", "native_layer_norm", "native_group_norm", "native_batch_norm"))
+_REDUCING = frozenset(("pooling", "reduction"))
+"""C++ code of Inductor holds reductions and what uses them in one kernel, so a reduction in its name is in the kernel too."""
 _WRITES_WHOLE = ("aten::select_backward", "aten::slice_backward", "aten::unfold_backward")
 """The backwards of views that write a whole tensor around what they are given, so are no views themselves."""
 _UNNAMED_TRITON = re.compile(r"^triton_?_(\d+d|\d+$)")
@@ -49,6 +63,16 @@ _ATTENTION_MODULE = re.compile(r"(^|[._])(attn|attention|selfattention|self_attn
 def is_bracket(op: str) -> bool:
     """Tell whether ``op`` is one of autograd's brackets around operators, which do nothing themselves even when empty."""
     return BRACKET_PATTERN.match(op) is not None
+
+
+def is_compiler(op: str) -> bool:
+    """Tell whether ``op`` is what torch.compile writes around compiled code, and no operator."""
+    return COMPILER_PATTERN.match(op) is not None
+
+
+def is_no_operator(op: str) -> bool:
+    """Tell whether ``op`` stands among the operators of a trace and is none: a compiled region, or a call of the runtime."""
+    return is_compiler(op) or CALL_PATTERN.match(op) is not None
 
 
 def is_autograd(op: str) -> bool:
@@ -63,9 +87,11 @@ def is_wrapper(op: str) -> bool:
 
 @lru_cache(maxsize=_NAMES_KEPT)
 def operator_kind(op: str) -> str | None:
-    """Return the kind of an operator by its name, None where no rule fits."""
+    """Return the kind of an operator by its name, None where no rule fits; of several joined by JOINT the weightiest."""
     if fused_kind(op):
         return _compiled_kind(op)
+    if JOINT in op:
+        return composed_kind(op.split(JOINT))
     if WRAPPER_PATTERN.match(op):
         return None
     if op in _WRITES_WHOLE:
@@ -97,8 +123,9 @@ def _compiled_kind(name: str) -> str:
     kinds = {operator_kind(f"aten::{op}") for op in inside}
     if sort == "foreach":
         return "optimizer"
-    if sort == "reduction":
-        if "normalisation" in kinds or _MOMENTS & set(inside):
+    reduces = sort == "reduction" or (sort == "loops" and bool(kinds & _REDUCING or _MOMENTS & set(inside)))
+    if reduces:
+        if (sort == "reduction" and "normalisation" in kinds) or _MOMENTS & set(inside):
             return "normalisation"
         return "pooling" if "pooling" in kinds else "reduction"
     found = next((kind for kind in _FUSED_ORDER if kind in kinds), None)
@@ -156,8 +183,10 @@ def classify_launches(launches: pd.DataFrame, calls: list[OpCall | None], ops: S
     attention = enclosed_by(names, ops, lambda name: operator_kind(name) == "attention" or "_dot_product_" in name)
     index = launches["op_index"].tolist()
     launching = {id(call): call for i in set(index) if i >= 0 and (call := calls[i]) is not None}
-    depthwise = {key: is_depthwise(call) for key, call in launching.items()}
-    columns = (launches[name].tolist() for name in ("op", "kernel", "category", "module"))
+    depthwise = {key: any(map(is_depthwise, call.parts or (call,))) for key, call in launching.items()}
+    # the name that the trace has: the operators in a generated kernel alone do not tell its kind
+    own = [names[i] if i >= 0 else op for i, op in zip(index, launches["op"], strict=True)]
+    columns = (own, *(launches[name].tolist() for name in ("kernel", "category", "module")))
     deep = [i >= 0 and depthwise.get(id(calls[i]), False) for i in index]
     within = [i >= 0 and attention[i] for i in index]
     known: dict[tuple[Any, ...], str] = {}
@@ -169,7 +198,29 @@ def classify_launches(launches: pd.DataFrame, calls: list[OpCall | None], ops: S
                 op, kernel, category=category, module=module, depthwise=is_deep, in_attention=inside, shares=shares
             )
         kinds.append(known[key])
+    composed = {key: composed_kind(part.name for part in call.parts) for key, call in launching.items() if call.parts}
+    if composed:
+        kinds = [
+            _with_parts(kind, composed.get(id(calls[i]))) if i >= 0 else kind for i, kind in zip(index, kinds, strict=True)
+        ]
     return launches.assign(kind=kinds, role=[ROLES[kind] for kind in kinds])
+
+
+def composed_kind(parts: Iterable[str]) -> str | None:
+    """Return the kind of a kernel of which the operators are known: that of the weightiest, None where none has one.
+
+    What a compiler put into one kernel need not be in its name as it is: a kernel that only prepares an image for a convolution
+    is called after it, and a whole normalisation looks like the use of one.
+    """
+    found = {operator_kind(part) for part in parts}
+    return next((kind for kind in _PARTS_ORDER if kind in found), None)
+
+
+def _with_parts(kind: str, composed: str | None) -> str:
+    """Return the kind of a launch whose operators are known; what its surroundings tell of it stays."""
+    if composed is None or kind in ("attention", "transfer") or (kind, composed) == ("depthwise", "convolution"):
+        return kind
+    return composed
 
 
 def enclosed_by(names: list[str], ops: Spans, wanted: Callable[[str], bool]) -> list[bool]:

@@ -10,7 +10,8 @@ import pandas as pd
 
 from analyzer.schema.settings import Selection
 from analyzer.schema.tables import LAUNCHES
-from analyzer.trace.kinds import is_bracket, is_wrapper, operator_kind
+from analyzer.trace.fused import fused_kind
+from analyzer.trace.kinds import is_bracket, is_compiler, is_no_operator, is_wrapper, operator_kind
 from analyzer.trace.kineto import Trace
 from analyzer.trace.launching import find_launches, has_launch, synchronising_calls
 from analyzer.trace.ranks import rank_of_threads
@@ -21,10 +22,11 @@ AGREEMENT = 0.98
 """External ids are used where they name the same operator as containment in this share of the cases that tell."""
 
 Segments = tuple[Int64, Int64, Int64]
-GRAPH = "graph"
-LINKS = ("operator", "external id", GRAPH, "call", "none")
+GRAPH, ALIGNED = "graph", "aligned"
+LINKS = ("operator", "external id", GRAPH, "call", "none", ALIGNED)
 """How a launch is attributed: to the operator around its launch call, to the one with its External id, to the launch of a
-whole graph, to a call outside any operator, or not at all."""
+whole graph, to a call outside any operator, or not at all; replayed by a graph, to the operator of the same kernel in a trace
+without graphs (``analyzer.trace.replay``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,29 @@ class Linked:
     foreign: tuple[Int64, Int64] | None = None
 
 
-def link(trace: Trace, selection: Selection = Selection()) -> Linked:  # noqa: B008 - frozen
+def is_replayed(launches: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Tell which rows of LAUNCHES a graph replayed, whether their operator is known or not."""
+    return launches["link"].isin((GRAPH, ALIGNED)).to_numpy(bool)
+
+
+def as_launched(launches: pd.DataFrame) -> pd.DataFrame:
+    """Return ``launches`` by what the host did: replayed kernels belong to the launch of their graph and to no operator.
+
+    ``op_index`` then points into the operators of the trace alone.
+    """
+    return launches.assign(op_index=launches["op_index"].where(launches["link"] != ALIGNED, -1))
+
+
+def link(
+    trace: Trace,
+    selection: Selection = Selection(),  # noqa: B008 - frozen
+    *,
+    shows_generated: bool = False,
+) -> Linked:
     """Return the launches of ``trace``, or of the part of it that ``selection`` names, with what they belong to.
+
+    ``shows_generated``: the trace is known to show the kernels that a compiler generated, even where none is in it. A CPU trace
+    with one of them shows them anyway.
 
     Raises:
         TraceError: the trace has no such part.
@@ -64,7 +87,11 @@ def link(trace: Trace, selection: Selection = Selection()) -> Linked:  # noqa: B
     ops = spans_of(trace.ops)
     scopes = read_scopes(trace, ops)
     steps = read_steps(trace)
-    linked = (_link_operators if trace.device.type == "cpu" else _link_kernels)(trace, ops, scopes, steps)
+    linked = (
+        _link_operators(trace, ops, scopes, steps, shows_generated)
+        if trace.device.type == "cpu"
+        else _link_kernels(trace, ops, scopes, steps)
+    )
     return _select(linked, trace, selection) if selection.is_part else linked
 
 
@@ -77,6 +104,7 @@ def _link_kernels(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stretch
     at, thread = (_taken(trace.calls[column], call) for column in ("start_ns", "thread"))
     op = np.where(has_call & ~launching.graph, ops.innermost(at, np.where(has_call, thread, -1)), -1)
     by_id = np.where(launching.graph, -1, _by_external_id(trace, events, op))
+    op, by_id = _operators_alone(trace.ops, op), _operators_alone(trace.ops, by_id)
     link = np.select([launching.graph, op >= 0, by_id >= 0, has_call], [2, 0, 1, 3], 4)
     op = np.where(op >= 0, op, by_id)
     # where only the operator is known, its own start and thread say in which module and step it was
@@ -149,6 +177,13 @@ def _named(names: pd.Series[str], rows: Int64) -> npt.NDArray[np.object_]:
     return np.array([*names.cat.categories, ""], object)[codes]
 
 
+def _operators_alone(ops: pd.DataFrame, rows: Int64) -> Int64:
+    """Return ``rows`` with -1 in place of what is no operator: a compiled region, a call of the runtime."""
+    names = ops["name"].cat
+    nothing = np.array([is_no_operator(name) for name in names.categories], bool)
+    return np.where((rows >= 0) & nothing[names.codes.to_numpy()[rows]], -1, rows) if nothing.any() else rows
+
+
 def _by_external_id(trace: Trace, events: pd.DataFrame, contained: Int64) -> Int64:
     """Return the operator whose External id each event has, -1 without.
 
@@ -167,13 +202,13 @@ def _by_external_id(trace: Trace, events: pd.DataFrame, contained: Int64) -> Int
     return op if agree.sum() >= AGREEMENT * both.sum() else np.full(len(op), -1, np.int64)
 
 
-def _link_operators(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stretch, ...]) -> Linked:
+def _link_operators(trace: Trace, ops: Spans, scopes: Scopes, steps: tuple[Stretch, ...], shows_generated: bool) -> Linked:
     """Take each operator that does work itself as a launch; wrappers that only call others are none."""
     frame = trace.ops
     start, end, owner = ops.segments()
     own = np.zeros(len(frame), dtype=np.int64)
     np.add.at(own, owner, end - start)
-    wrapper = _wrappers(frame, ops)
+    wrapper = _wrappers(frame, ops, shows_generated)
     kept = np.flatnonzero(~wrapper)
     kept = kept[np.argsort(ops.start[kept], kind="stable")]
     row_of = np.full(len(frame), -1, dtype=np.int64)
@@ -220,17 +255,19 @@ _FAMILIES = (("attention", "matmul", "moe", "convolution", "depthwise"), ("pooli
 """Kinds that call one another for the same work: attention is made of products, a pool over everything is a mean."""
 
 
-def _wrappers(frame: pd.DataFrame, ops: Spans) -> npt.NDArray[np.bool_]:
+def _wrappers(frame: pd.DataFrame, ops: Spans, shows_generated: bool) -> npt.NDArray[np.bool_]:
     """Tell which operators only call others.
 
     One that works is none unless it encloses an operator of its own sort: with nothing but views and scratch below it, a
-    backend does all of the work by itself.
+    backend does all of the work by itself. What torch.compile writes around compiled code is a wrapper where the kernels that
+    it generated stand in the trace; where they do not, its own time is theirs.
     """
     names = frame["name"].cat
     if not len(names.categories):
         return np.zeros(len(frame), bool)
     codes = names.codes.to_numpy()
-    bracket = np.array([is_bracket(name) for name in names.categories], bool)[codes]
+    shown = shows_generated or any(fused_kind(name) is not None for name in names.categories)
+    bracket = np.array([is_bracket(name) or (shown and is_compiler(name)) for name in names.categories], bool)[codes]
     caller = np.array([is_wrapper(name) for name in names.categories], bool)[codes]
     family = np.array([_family(name) for name in names.categories], object)[codes]
     calls_work = ops.has_children() & (family == "")
@@ -272,7 +309,7 @@ def _select(linked: Linked, trace: Trace, selection: Selection) -> Linked:
         selected=what,
         by_step=selection.annotation is None,
         foreign=(start[~inside], end[~inside]),
-        wrapper_ns=0 if not linked.wrapper_ns else _wrapper_ns(linked, trace, stretches),
+        wrapper_ns=0 if not linked.wrapper_ns else _wrapper_ns(linked, stretches),
     )
 
 
@@ -281,8 +318,9 @@ def _told(stretches: tuple[Stretch, ...], total: int) -> str:
     return f"{len(stretches)} of {total} profiler steps, {names}"
 
 
-def _wrapper_ns(linked: Linked, trace: Trace, stretches: tuple[Stretch, ...]) -> int:
-    """Return the own time of wrappers inside the selected stretches."""
+def _wrapper_ns(linked: Linked, stretches: tuple[Stretch, ...]) -> int:
+    """Return the own time of wrappers, the operators of a CPU run that are no launch, inside the selected stretches."""
     start, end, owner = linked.ops.segments()
-    chosen = _wrappers(trace.ops, linked.ops)[owner] & (stretch_of(stretches, linked.ops.start[owner]) >= 0)
+    wrapper = ~np.isin(owner, linked.launches["op_index"].to_numpy(np.int64))
+    chosen = wrapper & (stretch_of(stretches, linked.ops.start[owner]) >= 0)
     return int((end - start)[chosen].sum())

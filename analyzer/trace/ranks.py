@@ -21,8 +21,13 @@ class OtherRankError(TraceError):
 
 def rank_of_threads(trace: Trace) -> Int64:
     """Return the rank of each thread of a merged file, -1 where its process has no label like ``rank 3`` or ``[TP03] 4711``."""
-    found = [_LABEL.match(process) if isinstance(process, str) else None for process in trace.processes]
-    return np.array([int(match.group(1)) if match else -1 for match in found], np.int64)
+    return np.array([rank_of(process) for process in trace.processes], np.int64)
+
+
+def rank_of(process: int | str) -> int:
+    """Return the rank that the label of a process (its pid in the trace) names, -1 for none."""
+    found = _LABEL.match(process) if isinstance(process, str) else None
+    return int(found.group(1)) if found else -1
 
 
 def ranks_in(trace: Trace) -> list[int]:

@@ -30,6 +30,9 @@ TRACE_FILE = "trace.pt.trace.json.gz"
 OPS_FILE = "ops.json.gz"
 TIMINGS_FILE = "timings.csv"
 SAMPLES_FILE = "samples.csv"
+COUNTERS_FILE = "counters.csv"
+COMPILED_FILE = "compiled.json.gz"
+UNGRAPHED_FILE = "ungraphed.pt.trace.json.gz"
 _MAX_RUN_JSON_BYTES = 4 << 20
 _MAX_FIGURE = 1e18
 _mark = secrets.token_hex(8)
@@ -135,7 +138,12 @@ def write_facts(directory: Path, facts: RunFacts) -> None:
     home = str(Path.home())
     if len(home) > 1:  # warnings and factories may quote a path; whose home it lies in is nobody's business
         text = text.replace(home.encode(), b"~")
-    (directory / RUN_FILE).write_bytes(text + b"\n")
+    part = directory / f".{RUN_FILE}.part"  # it may be there already, and must stay whole
+    try:
+        part.write_bytes(text + b"\n")
+        part.replace(directory / RUN_FILE)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_table(path: Path, frame: pd.DataFrame, table: Table) -> None:
@@ -161,7 +169,8 @@ def open_run(path: Path) -> Run:
     if not exists:
         raise TraceError(f"no run or trace at {path}", "give a run directory or a Kineto .json or .json.gz with runs=")
     if not path.is_dir():
-        return Run(name=safe_name(shown_name(path.name).split(".")[0]), trace=path)
+        name = safe_name(shown_name(path.name).split(".")[0])
+        return Run(name=name, trace=path, counters=_counters_beside(path), ungraphed=_ungraphed_beside(path))
     facts_file, trace = path / RUN_FILE, path / TRACE_FILE
     if not facts_file.is_file() or not trace.is_file():
         raise TraceError(f"{path} is no run directory: {RUN_FILE} or {TRACE_FILE} is missing", _RUN_HINT)
@@ -172,10 +181,25 @@ def open_run(path: Path) -> Run:
         ops=_present(path / OPS_FILE),
         timings=_present(path / TIMINGS_FILE),
         samples=_present(path / SAMPLES_FILE),
+        counters=_present(path / COUNTERS_FILE),
+        compiled=_present(path / COMPILED_FILE),
+        ungraphed=_present(path / UNGRAPHED_FILE),
     )
 
 
 _RUN_HINT = "run `analyzer` to record one, or give the trace file itself with runs="
+
+
+def _counters_beside(trace: Path) -> Path | None:
+    """Return the counters that lie next to a bare trace: ``NAME.counters.csv``, or ``counters.csv`` in the same directory."""
+    stem = trace.name.removesuffix(".gz").removesuffix(".json")
+    return _present(trace.with_name(f"{stem}.{COUNTERS_FILE}")) or _present(trace.with_name(COUNTERS_FILE))
+
+
+def _ungraphed_beside(trace: Path) -> Path | None:
+    """Return the trace without CUDA graphs that lies next to a bare trace: ``NAME.ungraphed.json`` or the same with ``.gz``."""
+    stem = trace.name.removesuffix(".gz").removesuffix(".json")
+    return _present(trace.with_name(f"{stem}.ungraphed.json.gz")) or _present(trace.with_name(f"{stem}.ungraphed.json"))
 
 
 def _present(path: Path) -> Path | None:

@@ -10,9 +10,12 @@ import pytest
 
 from analyzer.access.kernel import Launch, kernel_access
 from analyzer.access.problem import Pass
+from analyzer.insight.validation.items import RETAINED_TIMES
+from analyzer.insight.validation.published import geometry_for, problem_of
+from analyzer.insight.validation.scoring import percentile
+from analyzer.schema.validation import FITTED, HELD_OUT
 from benchmarks.access_sweeps import (
     COUNTERS,
-    HELD_OUT,
     SWEEPS,
     Effective,
     Knee,
@@ -24,18 +27,7 @@ from benchmarks.access_sweeps import (
     knee_table,
     knees,
 )
-from benchmarks.access_validation import (
-    FITTED,
-    RETAINED_TIMES,
-    Row,
-    counter_rows,
-    geometry_for,
-    percentile,
-    problem_of,
-    summary,
-    table,
-    widths,
-)
+from benchmarks.access_validation import Row, counter_rows, summary, table, widths
 from tests.conftest import SHARED
 
 DATA = SHARED / "data"
@@ -214,7 +206,7 @@ def test_the_figures_are_those_that_reports_show(data: Path, rows: list[Row]) ->
             device = cache(raw["gpu"])
             if isinstance(problem, Pass):
                 continue
-            launch = Launch(problem, geometry_for(raw, problem))
+            launch = Launch(problem, geometry_for(raw, problem, device))
             traffic = kernel_access(launch, (device,), device.multiprocessors).traffic[device.key]
             measured = float(raw["bytes"]) / float(raw["calls"])
             (row,) = [row for row in of(rows, "dram_read") if row.measured == measured]

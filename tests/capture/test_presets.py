@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
 import sys
 import types
 
@@ -13,6 +14,7 @@ from analyzer.capture.environment import device_facts, resolve_device, versions
 from analyzer.capture.presets import dtype_name, resolve
 from analyzer.errors import ConfigError, DeviceError, UnsupportedError
 from analyzer.schema.settings import CaptureSettings
+from tests.conftest import ROOT
 
 CPU = CaptureSettings(device="cpu")
 
@@ -174,6 +176,16 @@ def test_shim_leaves_other_failures_alone(broken: _Broken, monkeypatch: pytest.M
     broken.message = "something else"
     with pytest.raises(RuntimeError, match="something else"):
         torchvision_shim.ensure_torchvision()
+
+
+def test_torchvision_is_prepared_without_its_import() -> None:
+    """In a process of its own: an import cannot be taken back."""
+    code = (
+        "import sys; from analyzer.capture import torchvision_shim as shim; shim.prepare_torchvision(); "
+        "print('torchvision' in sys.modules); import torchvision.ops, timm; print(timm.is_model('resnet50'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.split() == ["False", "True"], done.stderr
 
 
 def test_timm_loads_here() -> None:

@@ -131,6 +131,13 @@ def test_strip_drops_what_it_does_not_know() -> None:
     assert profiler.strip(trace) == {"traceEvents": []}
 
 
+def test_strip_trims_the_paths_of_generated_kernels() -> None:
+    args = {"kernel_file": "/tmp/torchinductor_someone/ab/cabc.py", "kernel_backend": "triton", "stream": 7}
+    event = {"cat": "cpu_op", "name": "triton_poi_fused_add_0", "args": args}
+    kept = profiler.strip({"traceEvents": [event]})["traceEvents"]
+    assert kept[0]["args"] == {"kernel_file": "cabc.py", "kernel_backend": "triton", "stream": 7}
+
+
 def test_repeats_are_fresh_processes(cnn: ModelChoice, small: CaptureSettings, reporter: Reporter) -> None:
     run = rundir.open_run(session.capture(cnn, dataclasses.replace(small, repeats=2), reporter))
     timings = rundir.read_timings(run)

@@ -9,8 +9,9 @@ import yaml
 from torch._inductor.exc import InvalidCxxCompiler
 
 from analyzer.capture import meta, running, session
+from analyzer.capture.arguments import Arguments
 from analyzer.capture.failures import explain
-from analyzer.capture.scopes import module_scopes
+from analyzer.capture.scopes import followed, module_scopes
 from analyzer.errors import AnalyzerError, ConfigError, DeviceError, OutOfMemoryError, UnsupportedError
 from analyzer.progress import Reporter
 from analyzer.schema.settings import CaptureSettings, ModelChoice
@@ -36,7 +37,7 @@ def test_parameters(name: str, count: int) -> None:
 @pytest.mark.parametrize("path", sorted(CONF.glob("vit/*.yaml")) + sorted(CONF.glob("cnn/*.yaml")), ids=lambda p: p.stem)
 def test_every_model_in_conf_takes_224_px(path: Path) -> None:
     entry = yaml.safe_load(path.read_text())
-    assert set(entry) == {"name", "label", "factory", "options"}
+    assert set(entry) == {"name", "label", "factory", "options", "weights"}
     if path.stem == "none":
         assert entry["name"] is None
         return
@@ -91,7 +92,7 @@ class _Catches(torch.nn.Module):
 
 def test_a_module_that_raises_is_left_too() -> None:
     recorder, model, x = meta._Recorder(), _Catches(), torch.empty(2, 3, device="meta")
-    with meta._paths(model, recorder), recorder:
+    with followed(model, recorder), recorder:
         model(x)
     assert [(op["name"], op["module"]) for op in recorder.ops] == [
         ("aten::relu", "inner.0"), ("aten::gelu", "last"), ("aten::mul", "_Catches"),
@@ -208,7 +209,7 @@ def test_real_allocator_error_is_explained(
     cnn: ModelChoice, tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "_host_memory", lambda: 1 << 62)
-    monkeypatch.setattr(running, "make_input", lambda *_: torch.empty(1 << 58))
+    monkeypatch.setattr(running, "make_input", lambda *_: Arguments((torch.empty(1 << 58),)))
     settings = CaptureSettings(device="cpu", image_size=64, calibrate="off", out_root=tmp_path / "traces")
     with pytest.raises(OutOfMemoryError, match="out of memory") as caught:
         session.capture(cnn, settings, reporter)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from analyzer.analysis import analyze
+from analyzer.insight.rules import find
 from analyzer.insight.rules.feeding import data_loading, pageable_copies
 from analyzer.schema.results import Analysis
 from tests import traces
@@ -84,3 +85,10 @@ def test_hostile_names_of_copies(tmp_path: Path) -> None:
     a = copying(tmp_path, "HtoD" * 25_000)
     assert pageable_copies(a) is None
     assert pageable_copies(copying(tmp_path, "x" * 300 + "Memcpy HtoD (Pageable -> Device)")) is None
+
+
+def test_a_trace_without_any_length_has_nothing_to_save(tmp_path: Path) -> None:
+    events = [traces.op("aten::add", 5.0, 0.0), traces.note("enumerate(DataLoader)#x.__next__", 5.0, 0.0)]
+    analysis = analyze(traces.write(tmp_path / "moment.json", traces.document(events, gpu=False)))
+    assert analysis.totals.wall_us == 0
+    assert find(analysis) == ()

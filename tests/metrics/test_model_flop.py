@@ -60,7 +60,7 @@ def test_products_equal_torchs_own_counter(name: str) -> None:
     from analyzer.capture.workload import build
 
     with torch.device("meta"), torch.inference_mode():
-        model = build(ModelChoice("vit", name, name), 224).eval()
+        model = build(ModelChoice("vit", name, name), 1, 224).model
         with FlopCounterMode(display=False) as counter:
             model(torch.empty(1, 3, 224, 224))
     kinds = ("matmul", "convolution", "depthwise", "attention")

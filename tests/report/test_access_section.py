@@ -215,6 +215,12 @@ def test_sizes_are_drawn_for_each_kind_of_attention() -> None:
     assert rows[0].cells[6].value == pytest.approx(point.flop / point.dram_bytes[0])
 
 
+def test_runs_of_one_model_with_other_attention_are_drawn_as_they_ran() -> None:
+    one, two = replace(vit(), model="flash", attention="fused"), replace(vit(), model="math", attention="materialised")
+    assert [line.label for line in growth((one, two))] == ["flash, fused attention", "math, scores written"]
+    assert len(growth((one, one))) == 4
+
+
 def test_parts_that_are_missing_leave_no_hole(gpu_pair: Study) -> None:
     bare = replace(vit(), devices=(), maps=(), sizes=(), costs=())
     bare = replace(bare, patterns=tuple(replace(p, curve=None, traffic={}) for p in bare.patterns))

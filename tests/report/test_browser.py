@@ -58,8 +58,7 @@ def assert_no_sideways_scroll(page: Any) -> None:
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["gpu", "cpu", "single"])
+@pytest.mark.parametrize(("name", "scheme"), [("gpu", "light"), ("gpu", "dark"), ("cpu", "light"), ("single", "dark")])
 def test_no_accessibility_violations(chromium: Any, reports: dict[str, Path], name: str, scheme: str) -> None:
     with Opened(chromium, reports[name], color_scheme=scheme) as opened:
         opened.page.keyboard.press("e")

@@ -22,7 +22,7 @@ from analyzer.report.marks.memory import MAX_POINTS, Curve, curves, levels, loca
 from analyzer.report.memory_files import peak_memory
 from analyzer.report.render import page
 from analyzer.report.sections.masthead import masthead
-from analyzer.report.sections.memory import COUNTERS, NO_EVENTS, section
+from analyzer.report.sections.memory import COUNTERS, NO_COUNTERS, NO_EVENTS, section
 from analyzer.report.sections.memory_tables import MAX_HOLDERS
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.profile import MemoryProfile
@@ -218,7 +218,7 @@ def test_without_events_and_counters_one_line_each_says_so(gpu_pair: Study) -> N
     labels = " and ".join(a.label for a in gpu_pair.analyses)
     notices = [b.text for b in found.blocks if isinstance(b, Notice)]
     assert f"{labels}: {NO_EVENTS}" in notices
-    assert COUNTERS in notices
+    assert COUNTERS.format(who=NO_COUNTERS) in notices
     assert "fig-memory" not in figures(found)
 
 

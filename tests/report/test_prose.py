@@ -16,6 +16,7 @@ import pytest
 
 from analyzer import format as fmt
 from analyzer.analysis import analyze, compare
+from analyzer.insight import ledger
 from analyzer.report.render import write_report
 from analyzer.schema.evidence import Evidence, Quantity
 from tests.report.markup import read
@@ -67,7 +68,11 @@ def allowed_in_reason(told: dict[str, Any]) -> set[str]:
     )
     idle = {fmt.percent(waiting(run)) for run in told["runs"] if run["device_type"] == "cuda"}
     open_us = sum(map(abs, open_by.values()))
-    return amounts([total, open_us, *kinds[-2:], *causes[-2:]]) | {fmt.percent(share)} | idle | {"2 %"}
+    # what the traces contradict: the kernels' part of the difference, and what scaling the waiting could not account for
+    tracing = sum(part["delta_us"] for part in gap["parts"] if part["kind"] == ledger.TRACING)
+    kernels = sum(part["delta_us"] for part in gap["parts"] if part["kind"] not in (ledger.WAITING, ledger.TRACING))
+    contradicted = ([kernels] if kernels * total < 0 else []) + ([tracing] if abs(tracing) > abs(total) else [])
+    return amounts([total, open_us, *kinds[-2:], *causes[-2:], *contradicted]) | {fmt.percent(share)} | idle | {"2 %"}
 
 
 def allowed_in_headline(told: dict[str, Any]) -> set[str]:

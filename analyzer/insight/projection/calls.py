@@ -12,6 +12,7 @@ import pandas as pd
 from analyzer.insight.projection.features import BMM, CONVOLUTION, LINEAR, NORMALISATION, POINTWISE, SOFTMAX
 from analyzer.schema.results import Analysis
 from analyzer.schema.tables import records
+from analyzer.trace.fused import fused_kind
 
 KERNEL_LETTERS = 2000
 _KEY = [
@@ -91,7 +92,7 @@ def family(call: Call) -> tuple[str, tuple[float, ...]]:
     """
     operands = _operands(call.shapes)
     name = call.op.rpartition("::")[2].strip("_")
-    if call.is_backward or call.basis != "formula" or not operands or not call.bytes > 0:
+    if fused_kind(call.kernel) is not None or call.is_backward or call.basis != "formula" or not operands or not call.bytes > 0:
         return "", ()
     if call.kind == "matmul":
         return _product(call, operands)

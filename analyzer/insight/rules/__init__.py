@@ -15,6 +15,7 @@ from analyzer.insight.rules.precision import full_float32, no_matrix_units
 from analyzer.insight.rules.processor import processor_cores, processor_dispatch, processor_format
 from analyzer.insight.rules.shapes import low_occupancy_fine, padded_sequence
 from analyzer.insight.rules.state import power_cap, thermal_throttle, unstable_clocks, unsteady_latency
+from analyzer.insight.rules.statement import step_us
 from analyzer.insight.rules.waves import partial_waves
 from analyzer.schema.findings import Finding
 from analyzer.schema.results import Analysis, run_names
@@ -57,6 +58,8 @@ def find(analysis: Analysis) -> tuple[Finding, ...]:
 
 
 def _found(analysis: Analysis, name: str) -> tuple[Finding, ...]:
+    if not step_us(analysis) > 0:  # a trace of nothing but moments: there is no time to save, and no share of it
+        return ()
     found = [replace(finding, run=name) for rule in RULES if (finding := rule(analysis)) is not None]
     return tuple(sorted(found, key=_rank))
 

@@ -26,6 +26,7 @@ from analyzer.metrics.memory import LATENCY_US, NAMED_BOUND_SHARE
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.findings import Fact, Finding
 from analyzer.schema.results import Analysis
+from analyzer.trace.link import is_replayed
 
 SHORT_PCT = 5.0
 """Short kernels below this share of the kernel time are not worth a change of the program."""
@@ -113,7 +114,7 @@ def _launched(a: Analysis, rows: pd.DataFrame) -> tuple[tuple[Fact, ...], str, b
 
     A graph is one launch, however many kernels it holds.
     """
-    of_graph = rows["graph_id"].gt(0) | rows["link"].eq("graph")
+    of_graph = rows["graph_id"].gt(0) | is_replayed(rows)
     if not of_graph.any():
         single = count_fact(a, len(rows), "kernels")
         return (single,), f"{shown(single)} kernels", False

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from analyzer.insight.counters import all_counted, is_counted
 from analyzer.insight.rules.selection import named, per, shown, worker
 from analyzer.insight.rules.statement import WORTH_PCT, fact, step_us, steps_of
+from analyzer.metrics.counters.sums import RUN_BYTES
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.findings import Fact, Finding
 from analyzer.schema.profile import MemoryProfile
@@ -33,23 +35,26 @@ _M, _D, _MOD = Evidence.MEASURED, Evidence.DERIVED, Evidence.MODELLED
 def depthwise_at_dram(a: Analysis) -> Finding | None:
     """Return that depthwise convolutions run near the bandwidth of memory, so that only fewer bytes make them faster.
 
-    Bytes are the low end of the access model's DRAM traffic where it has one, else the compulsory bytes: both understate it.
+    Bytes are those that hardware counters saw. Without counters they are the low end of the access model's DRAM traffic where
+    it has one, else the compulsory bytes: both understate it.
     """
     limit = next((found.figure for found in a.limits if found.name == "bandwidth used for floors"), None)
     rows = a.launches[a.launches["kind"].eq("depthwise") & a.launches["bytes_compulsory"].gt(0)]
     time = float(rows["exclusive_us"].sum())
     if limit is None or limit.value is None or 100 * time / steps_of(a) < WORTH_PCT * step_us(a):
         return None
-    size = float(rows["bytes_dram_low"].fillna(rows["bytes_compulsory"]).sum())
+    modelled, counts = rows["bytes_dram_low"].fillna(rows["bytes_compulsory"]), all_counted(rows, RUN_BYTES)
+    size = float((rows[RUN_BYTES].fillna(modelled) if counts else modelled).sum())
+    level = _M if counts else _MOD
     rate = size / time / 1e3
     reached = 100 * rate / limit.value
     if not AT_DRAM_PCT <= reached <= 100:
         return None
     spent = fact("time of depthwise convolutions", time / steps_of(a), "us", _M)
-    moved = fact("bytes that they move", size / steps_of(a), "bytes", _MOD)
-    speed = fact("bandwidth that they reach", rate, "GB/s", _MOD)
+    moved = fact("bytes that they move", size / steps_of(a), "bytes", level)
+    speed = fact("bandwidth that they reach", rate, "GB/s", _D if counts else _MOD)
     most = fact("bandwidth of the device", limit.value, "GB/s", limit.evidence)
-    share = fact("share of that bandwidth", reached, "%", _MOD)
+    share = fact("share of that bandwidth", reached, "%", _D if counts else _MOD)
     return Finding(
         "depthwise_at_dram",
         a.run.name,
@@ -61,7 +66,9 @@ def depthwise_at_dram(a: Analysis) -> Finding | None:
         None,
         step_us(a),
         "none",
-        "Hardware counters that show much less traffic through DRAM than the bytes above, at the same time.",
+        "A device with more memory bandwidth on which they take as long as here."
+        if counts
+        else "Hardware counters that show much less traffic through DRAM than the bytes above, at the same time.",
         "memory" if a.access is None else "access",
         "note",
     )
@@ -111,7 +118,9 @@ def l2_resident(a: Analysis) -> Finding | None:
         None,
         step_us(a),
         "none",
-        f"Hardware counters that show the next {one} reading its input from DRAM at this batch.",
+        "The counted DRAM bytes in section Counters, where they are no less than the compulsory bytes beside them."
+        if is_counted(a, RUN_BYTES)
+        else f"Hardware counters that show the next {one} reading its input from DRAM at this batch.",
         "access",
         "note",
     )

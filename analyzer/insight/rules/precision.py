@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analyzer.insight.counters import all_counted
 from analyzer.insight.rules.alignment import MULTIPLE, is_misfit, longest, sizes_of, with_vector
 from analyzer.insight.rules.selection import (
     HALF,
@@ -29,6 +30,14 @@ from analyzer.schema.evidence import Evidence
 from analyzer.schema.findings import Effort, Fact, Finding
 from analyzer.schema.results import Analysis
 from analyzer.schema.run import AMD
+
+IDLE_PIPE_PCT = 1.0
+"""A tensor pipe that is active in no more of the cycles than this does none of a product's work."""
+UNCOUNTED = "Read the tensor pipe counters of these kernels with Nsight Compute. If they are not zero, the names are misread."
+COUNTED_IDLE = (
+    "Hardware counters of this run agree that the tensor pipe is idle in these kernels. What is left to doubt is the gain: a "
+    "run with the same products on matrix units that takes as long."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +159,8 @@ def _faster(rows: pd.DataFrame, tflops: float) -> tuple[float, float]:
 def no_matrix_units(a: Analysis) -> Finding | None:
     """Return that products in float16 or bfloat16 ran beside the matrix units that the device has for them.
 
-    Told by kernel names alone. A product with a vector is left out: matrix units would not help it. The saving is at most the
+    Told by kernel names alone; where hardware counters saw the tensor pipe at work in a kernel, its name is misread and it is
+    left out. A product with a vector is left out: matrix units would not help it. The saving is at most the
     time above the floor that these products have on matrix units; at least what their floor shrinks by for those that
     arithmetic limits, with a third of the matrix peak reached.
     """
@@ -160,6 +170,9 @@ def no_matrix_units(a: Analysis) -> Finding | None:
     there = [dtype for dtype in HALF if dtype in known.sheet.matrix_tflops]
     rows = rows[rows["product"] & rows["unit"].eq("vector") & rows["dtype"].isin(there) & rows["floor_us"].gt(0)]
     rows = rows[~rows["unit_assumed"].astype(bool) & ~with_vector(rows)]
+    found = a.launches.loc[rows.index]
+    counts = all_counted(found, "tensor_active_pct")
+    rows = rows[~found["tensor_active_pct"].gt(IDLE_PIPE_PCT)] if counts else rows
     if rows.empty or is_negligible(a, rows):
         return None
     low = best = 0.0
@@ -186,9 +199,7 @@ def no_matrix_units(a: Analysis) -> Finding | None:
         saving=kernel_saving(a, low / steps_of(a), per_step_us(a, rows) - best / steps_of(a), per_step_us(a, rows)),
         step_us=step_us(a),
         effort="a small change",
-        disproof=(
-            "Read the tensor pipe counters of these kernels with Nsight Compute. If they are not zero, the names are misread."
-        ),
+        disproof=COUNTED_IDLE if counts else UNCOUNTED,
         target="roofline",
     )
 

@@ -35,9 +35,12 @@ def step_us(a: Analysis) -> float:
 
 
 def compile_mode(a: Analysis) -> str:
-    """Return the mode of torch.compile that the run was recorded with: "off" without, and for a bare trace."""
+    """Return the mode of torch.compile that the run was recorded with: "off" without, and for a bare trace.
+
+    It is "off" also where torch.compile was asked for and compiled nothing.
+    """
     settings = a.run.facts.settings if a.run.facts else None
-    if settings is None:
+    if settings is None or (settings.execution or "").startswith("eager ("):
         return "off"
     if settings.compile == "off" and (settings.execution or "").startswith("torch.compile"):
         return "default"

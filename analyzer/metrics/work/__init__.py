@@ -28,11 +28,13 @@ from analyzer.metrics.work import (
     serving,
     softmax,
 )
+from analyzer.metrics.work.parts import bytes_apart as _bytes_apart
+from analyzer.metrics.work.parts import parts_work
 from analyzer.metrics.work.registry import ImpossibleSizeError, Work, formula_of, read_bytes, written_bytes
 from analyzer.schema.operators import OpCall
 from analyzer.trace.kinds import operator_kind
 
-__all__ = ["FAMILIES", "Work", "has_formula", "work_of"]
+__all__ = ["FAMILIES", "Work", "bytes_apart", "has_formula", "work_of"]
 
 FAMILIES = (
     attention,
@@ -66,10 +68,22 @@ def has_formula(op: str) -> bool:
     return formula_of(op) is not None
 
 
+def bytes_apart(call: OpCall) -> float:
+    """Return the bytes that the operators which a compiler put into ``call`` would move each on its own.
+
+    NaN where one of them does not tell. Those of a call of one operator are its compulsory bytes.
+    """
+    if call.parts:
+        return _bytes_apart(call, work_of)
+    work = work_of(call)
+    return work.bytes if work is not None else math.nan
+
+
 def work_of(call: OpCall) -> Work | None:
     """Return the work of ``call``; None where its shapes do not suffice (or no machine holds them).
 
-    Views cost nothing. An operator without a formula gets a generic estimate, marked so.
+    Views cost nothing. An operator without a formula gets a generic estimate, marked so. A call that a compiler put together
+    of others does the arithmetic of all of them and moves only what goes in and comes out.
     """
     try:
         found = _work_of(call)
@@ -81,6 +95,8 @@ def work_of(call: OpCall) -> Work | None:
 
 
 def _work_of(call: OpCall) -> Work | None:
+    if call.parts:
+        return parts_work(call, work_of)
     formula = formula_of(call.name)
     if formula is not None:
         return formula(call)

@@ -15,7 +15,7 @@ from analyzer.insight.ledger import WAITING
 from analyzer.report.figures.canvas import draw
 from analyzer.report.figures.theme import colour, kind_name
 from analyzer.report.marks.gap import UNEXPLAINED, Step
-from analyzer.report.text import clean
+from analyzer.report.text import clean, run_label
 from analyzer.schema.results import Gap
 
 ROW_IN = 0.36
@@ -150,7 +150,7 @@ def _frame(
         axes.set_xlim(low - 0.15 * (high - low), high + 0.35 * (high - low))
     else:
         axes.set_xlim(min(0.0, low * 1.05), high * 1.22 or 1.0)
-    names = [clean(gap.second, 26), *(clean(step.label, 44) for step in steps), clean(gap.first, 26)]
+    names = [run_label(gap.second, 34), *(clean(step.label, 44) for step in steps), run_label(gap.first, 34)]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

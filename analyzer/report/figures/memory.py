@@ -26,7 +26,7 @@ from analyzer.report.marks.memory import (
     short_level,
     thinned,
 )
-from analyzer.report.text import clean, operator_label
+from analyzer.report.text import clean, operator_label, run_label
 
 ROW_IN = 0.3
 PLOT_IN = 2.9
@@ -39,7 +39,7 @@ ZOOMED_SHARE = 0.25
 
 
 def throughput(data: Throughputs, labels: tuple[str, ...], title: str) -> str:
-    """Return the dot plot of DRAM throughput by kind. All marks are hollow: their bytes are modelled."""
+    """Return the dot plot of DRAM throughput by kind. Hollow marks have modelled bytes, filled ones counted bytes."""
     kinds = list(dict.fromkeys(mark.kind for mark in data.marks))
     runs = sorted({mark.run for mark in data.marks})
     row_in = ROW_IN if len(runs) < 3 else 0.13 * len(runs)
@@ -52,7 +52,9 @@ def throughput(data: Throughputs, labels: tuple[str, ...], title: str) -> str:
         axes.set_ylim(len(kinds) - 0.4, -0.6)
         axes.set_yticks(range(len(kinds)), kinds)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("compulsory bytes / time, % of the bandwidth used for floors (modelled)")
+        counts = any(math.isfinite(mark.counted_pct) for mark in data.marks)
+        what = "bytes / time" if counts else "compulsory bytes / time"
+        axes.set_xlabel(f"{what}, % of the bandwidth used for floors ({'filled: counted' if counts else 'modelled'})")
         axes.grid(axis="x")
         axes.set_axisbelow(True)
         axes.axvline(100, color=colour("fg"), linewidth=1.0)
@@ -85,6 +87,11 @@ def _beside(axes: Axes, row: float, text: str) -> None:
 
 def _throughput(axes: Axes, mark: Throughput, y: float) -> None:
     ink = colour(f"run-{mark.run % 6}")
+    if math.isfinite(mark.counted_pct):
+        axes.plot(
+            [mark.counted_pct], [y], marker=MARKERS[mark.run % 6], markersize=6.5, markerfacecolor=ink,
+            markeredgecolor=colour("panel"), markeredgewidth=0.6, linestyle="none", zorder=4, clip_on=False,
+        )  # fmt: skip
     if mark.from_cache:
         text = f"{_glyph(mark.run, 2)}from a cache"
         axes.text(1.008, y, text, transform=axes.get_yaxis_transform(), fontsize=7, color=ink, va="center")
@@ -113,7 +120,7 @@ def _attainable(axes: Axes, data: Throughputs, runs: list[int]) -> None:
 def _handle(run: int, label: str) -> Line2D:
     return Line2D(
         [], [], linestyle="none", marker=MARKERS[run % 6], markersize=7, markerfacecolor="none", markeredgewidth=1.4,
-        markeredgecolor=colour(f"run-{run % 6}"), label=clean(label, 44),
+        markeredgecolor=colour(f"run-{run % 6}"), label=run_label(label, 44),
     )  # fmt: skip
 
 
@@ -144,7 +151,12 @@ def locality(found: tuple[Locality, ...], levels: tuple[Level, ...], title: str)
             _ecdf(axes, line, top)
         handles = [
             Line2D(
-                [], [], color=colour(f"run-{f.run % 6}"), linestyle=DASHES[f.run % 6], linewidth=1.8, label=clean(f.label, 44)
+                [],
+                [],
+                color=colour(f"run-{f.run % 6}"),
+                linestyle=DASHES[f.run % 6],
+                linewidth=1.8,
+                label=run_label(f.label, 44),
             )
             for f in found
         ]
@@ -215,7 +227,7 @@ def _curve(axes: Axes, curve: Curve) -> None:
         )  # fmt: skip
     _peak(axes, curve, scale)
     device = clean(curve.profile.device, 24)
-    axes.set_title(f"{GLYPHS[curve.run % 6]} {clean(curve.label, 44)}, {device}")
+    axes.set_title(f"{GLYPHS[curve.run % 6]} {run_label(curve.label, 44)}, {device}")
     axes.set_ylabel(f"{unit}{', not from 0' if bottom > 0 else ''}")
     first = min([begin for begin, _ in curve.steps] + [float(curve.at_ms[0])])
     last = max([stop for _, stop in curve.steps] + [end])

@@ -14,7 +14,7 @@ from analyzer.report.figures.canvas import WIDTH_IN, Margins, draw, legend
 from analyzer.report.figures.placing import LETTER_IN, LINE_IN, Plan
 from analyzer.report.figures.theme import MARKERS, colour
 from analyzer.report.marks.occupancy import Mark, Occupancy, tail_curve
-from analyzer.report.text import clean
+from analyzer.report.text import clean, run_label
 
 HEIGHT_IN = 5.4
 MARGINS = Margins(0.065, 0.095, 0.985, 0.925)
@@ -114,7 +114,7 @@ def _draw(axes: Axes, plan: Plan, marks: list[Mark]) -> None:
 def _handle(run: int, label: str) -> Line2D:
     shade = colour(f"run-{run}")
     return Line2D(
-        [], [], linestyle="none", marker=MARKERS[run], markersize=8, label=clean(label, 40), markeredgecolor=shade,
+        [], [], linestyle="none", marker=MARKERS[run], markersize=8, label=run_label(label, 40), markeredgecolor=shade,
         markerfacecolor=(shade, 0.3),
     )  # fmt: skip
 

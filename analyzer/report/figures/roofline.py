@@ -16,7 +16,7 @@ from analyzer.report.figures.canvas import WIDTH_IN, Margins, draw, legend
 from analyzer.report.figures.placing import LINE_IN, Plan
 from analyzer.report.figures.theme import MARKERS, colour
 from analyzer.report.marks.roofline import Ceiling, Mark, Roofline
-from analyzer.report.text import clean
+from analyzer.report.text import clean, run_label
 from analyzer.schema.evidence import Evidence
 
 HEIGHT_IN = 5.2
@@ -83,7 +83,7 @@ def _frame(axes: Axes, data: Roofline, scale: float, unit: str) -> None:
 def _handle(run: int, label: str) -> Line2D:
     return Line2D(
         [], [], linestyle="none", marker=MARKERS[run], markersize=8, markerfacecolor="none", markeredgewidth=1.3,
-        markeredgecolor=colour(f"run-{run}"), label=clean(label, 40),
+        markeredgecolor=colour(f"run-{run}"), label=run_label(label, 40),
     )  # fmt: skip
 
 

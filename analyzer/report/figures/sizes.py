@@ -15,7 +15,7 @@ from analyzer.format import count, digits
 from analyzer.report.figures.canvas import Margins, draw, legend
 from analyzer.report.figures.theme import MARKERS, colour
 from analyzer.report.marks.access import Growth
-from analyzer.report.text import clean
+from analyzer.report.text import run_label
 from analyzer.schema.access import SizePoint
 
 PLOT_IN = 3.3
@@ -104,7 +104,7 @@ def _decades(axes: Axes) -> None:
 
 
 def _handles(lines: tuple[Growth, ...]) -> list[Line2D]:
-    found = [Line2D([], [], label=clean(line.label, 44), **_look(line)) for line in lines]
+    found = [Line2D([], [], label=run_label(line.label, 44), **_look(line)) for line in lines]
     return [
         *found,
         Line2D([], [], color=colour("muted"), linewidth=0.9, linestyle=(0, (1.5, 1.5)), label="compulsory bytes alone"),

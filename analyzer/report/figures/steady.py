@@ -11,7 +11,7 @@ from analyzer.format import digits
 from analyzer.report.figures.canvas import draw
 from analyzer.report.figures.theme import MARKERS, colour
 from analyzer.report.marks.steady import Iterations, Panel, Telemetry
-from analyzer.report.text import clean
+from analyzer.report.text import clean, run_label
 
 ECDF_POINTS = 200
 DASHES = ("solid", (0, (4, 1.5)), (0, (1, 1.2)))
@@ -58,7 +58,7 @@ def telemetry(runs: tuple[Telemetry, ...], title: str, number: str) -> str:
             panels = {panel.name: panel for panel in run.panels}
             for row, name in enumerate(names):
                 _panel(grid[row][column], panels.get(name), run, column == 0)
-            grid[0][column].set_title(clean(run.label, 40))
+            grid[0][column].set_title(run_label(run.label, 40))
             grid[-1][column].set_xlabel("s since the first sample")
         figure.align_ylabels()
 

@@ -11,7 +11,7 @@ from analyzer.format import axis_unit, digits, percent
 from analyzer.report.figures.canvas import WIDTH_IN, Margins, draw, legend
 from analyzer.report.figures.theme import KIND_COLOURS, colour
 from analyzer.report.marks.time import IDLE, Stack, Timeline
-from analyzer.report.text import clean
+from analyzer.report.text import clean, run_label
 
 POINTS_PER_LETTER = 5.1
 LABELLED_SHARE = 0.06
@@ -29,7 +29,7 @@ def stacked(stacks: tuple[Stack, ...], idle: str, title: str) -> str:
         for axes, shares in ((upper, False), (lower, True)):
             for row, stack in enumerate(stacks):
                 _bar(axes, stack, row, factor, 100 if shares else widest, shares=shares)
-            axes.set_yticks(range(len(stacks)), [clean(s.label, 24) for s in stacks])
+            axes.set_yticks(range(len(stacks)), [run_label(s.label, 32) for s in stacks])
             axes.set_ylim(len(stacks) - 0.45, -0.55)
             axes.tick_params(axis="y", length=0)
             axes.spines["left"].set_visible(False)
@@ -45,7 +45,7 @@ def stacked(stacks: tuple[Stack, ...], idle: str, title: str) -> str:
 
     rows = -(-(len(kinds) + 1) // 7)
     height = 1.5 + 0.2 * rows + 0.86 * len(stacks)
-    margins = _margins(height, [clean(s.label, 24) for s in stacks], above=0.42 + 0.2 * rows, between=0.68, panels=2)
+    margins = _margins(height, [run_label(s.label, 32) for s in stacks], above=0.42 + 0.2 * rows, between=0.68, panels=2)
     text = "Stacked bars of time by kind for each run; numbers in the table below"
     return draw("fig2", height, title, text, paint, margins)
 

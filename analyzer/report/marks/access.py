@@ -57,7 +57,7 @@ def representatives(results: tuple[AccessResult, ...]) -> tuple[PatternAccess, .
 
 
 def _weight(p: PatternAccess) -> tuple[bool, bool, int, float, float]:
-    return p.curve is not None, not p.hypothetical, len(p.traffic), p.time_us, p.calls * p.compulsory_bytes
+    return p.curve is not None, p.in_parts or not p.hypothetical, len(p.traffic), p.time_us, p.calls * p.compulsory_bytes
 
 
 def devices(results: tuple[AccessResult, ...]) -> tuple[CacheFacts, ...]:
@@ -149,9 +149,18 @@ def growth(results: tuple[AccessResult, ...]) -> tuple[Growth, ...]:
     out = []
     for run, result in enumerate(results):
         points = [point for point in result.sizes if point.device == device]
-        kinds = list(dict.fromkeys(point.attention for point in points))
+        both = list(dict.fromkeys(point.attention for point in points))
+        # runs of one model that differ in attention: each stands for what it ran, else every line is there twice
+        kinds = [result.attention] if result.attention in both and _other_attention(result, results) else both
         for kind in kinds:
             own = tuple(sorted((p for p in points if p.attention == kind), key=lambda p: p.image_size))
-            label = f"{result.model}, {VARIANTS.get(kind, kind)}" if len(kinds) > 1 else result.model
+            label = f"{result.model}, {VARIANTS.get(kind, kind)}" if len(both) > 1 else result.model
             out.append(Growth(run, result.model, kind, label, own))
     return tuple(out)
+
+
+def _other_attention(result: AccessResult, results: tuple[AccessResult, ...]) -> bool:
+    """Tell whether another run is of the same model, by its work at every image size, and ran its attention in another way."""
+    work = {(point.image_size, point.attention, point.flop) for point in result.sizes}
+    others = [r for r in results if {(point.image_size, point.attention, point.flop) for point in r.sizes} == work]
+    return {r.attention for r in others} == {"fused", "materialised"}

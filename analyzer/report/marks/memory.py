@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analyzer.insight.counters import all_counted
 from analyzer.metrics.attribution import counted
 from analyzer.metrics.capacities import DRAM, LAST_CACHES
+from analyzer.metrics.counters.sums import RUN_BYTES
 from analyzer.metrics.limits import ATTAINABLE
 from analyzer.report.marks.steady import thin
 from analyzer.schema.profile import MemoryProfile
@@ -36,6 +38,7 @@ class Throughput:
     ``pct`` is NaN where that exceeds 100, so that a cache must have served the bytes. ``low_pct`` and ``high_pct`` are those of
     the access model's DRAM bytes, at most 100, NaN where it has too few of them. ``cached_pct``: the share of the kind's time
     in launches that outran DRAM. ``share_pct``: of the run's time. ``known_pct``: the kind's time with a byte count.
+    ``counted_pct``: DRAM bytes by hardware counters over the time of the launches that have them, NaN where too few have.
     """
 
     run: int
@@ -47,6 +50,7 @@ class Throughput:
     low_pct: float
     high_pct: float
     cached_pct: float
+    counted_pct: float = np.nan
 
     @property
     def from_cache(self) -> bool:
@@ -93,10 +97,18 @@ def _marks(a: Analysis, run: int, roof_gbps: float) -> list[Throughput]:
             Throughput(
                 run=run, kind=str(kind), share_pct=100 * float(whole[kind]) / total, known_pct=100 * time / float(whole[kind]),
                 gbps=float(size.sum()) / time, pct=pct if pct <= 100 else np.nan, low_pct=low, high_pct=high,
-                cached_pct=100 * outran / time,
+                cached_pct=100 * outran / time, counted_pct=_counted(rows[rows["kind"] == kind], roof_gbps),
             )
         )  # fmt: skip
     return out
+
+
+def _counted(rows: pd.DataFrame, roof_gbps: float) -> float:
+    """Return counted DRAM bytes over time in % of ``roof_gbps``, NaN where they are not there for 95 % of the time."""
+    if not all_counted(rows, RUN_BYTES):
+        return np.nan
+    there = rows[rows[RUN_BYTES].notna()]
+    return 100 * float(there[RUN_BYTES].sum()) / float(there["dur_ns"].sum()) / roof_gbps
 
 
 def _working(a: Analysis) -> pd.DataFrame:

@@ -18,6 +18,7 @@ GRID, UNKNOWN = "grid", "not known"
 KINETO_SHARED_BYTES = 48 * 1024
 CELLS = ((0.2, 4.0), (0.3, 6.0), (0.4, 8.0), (0.6, 12.5), (0.8, 17.0), (1.0, 25.0), (2.0, 50.0), (math.inf, math.inf))
 TEETH = 40
+ACHIEVED = "occupancy_achieved_pct"
 FIGURES = ("occupancy_theoretical_pct", "occupancy_pct", "tail_efficiency_pct", "occupancy_kineto_pct")
 
 
@@ -50,6 +51,7 @@ class Part:
     """The time that one resource limits, as a share of the run's kernel time, with its time-weighted figures.
 
     ``sets_pct`` is the share of the time in which the resource sets the theoretical occupancy, whatever the grid does.
+    ``achieved_pct`` is by hardware counters, over the rows that have it; NaN without.
     """
 
     limit: str
@@ -59,6 +61,7 @@ class Part:
     occupancy_pct: float
     tail_pct: float
     kineto_pct: float
+    achieved_pct: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,7 @@ def _summary(rows: pd.DataFrame, run: int) -> Summary:
 def _part(limit: str, rows: pd.DataFrame, known: pd.DataFrame, total: float) -> Part:
     sets = known.loc[known["occupancy_limit"] == limit, "time_us"]
     share = 100 * float(rows["time_us"].sum()) / total
-    return Part(limit, share, 100 * float(sets.sum()) / total, *(_mean(rows, name) for name in FIGURES))
+    return Part(limit, share, 100 * float(sets.sum()) / total, *(_mean(rows, name) for name in (*FIGURES, ACHIEVED)))
 
 
 def _mean(rows: pd.DataFrame, column: str) -> float:

@@ -9,7 +9,9 @@ from analyzer.report.origin import Origin
 from analyzer.report.sections import (
     access,
     busy,
+    counters,
     findings,
+    fusion,
     gap,
     host,
     kernels,
@@ -24,12 +26,14 @@ from analyzer.schema.results import Study
 
 SECTIONS: tuple[Callable[[Study], Section | None], ...] = (
     gap.section,
+    fusion.section,
     time.section,
     busy.section,
     roofline.section,
     memory.section,
     access.of_study,
     occupancy.section,
+    counters.section,
     kernels.section,
     host.section,
     findings.section,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analyzer.format import counted
+from analyzer.format import counted, milliseconds
 from analyzer.insight.locality import against_gap, claim, coverage
 from analyzer.report.blocks import Block, Figure, Folded, Listing, Prose, Section
 from analyzer.report.figures.access_map import access_map
@@ -19,7 +19,7 @@ from analyzer.report.sections.access_tables import (
     map_table,
     size_table,
 )
-from analyzer.report.text import FULL_NAME_LIMIT, clean
+from analyzer.report.text import FULL_NAME_LIMIT, clean, run_label
 from analyzer.schema.access import AccessResult, CacheFacts, PatternAccess
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Gap, Study
@@ -97,7 +97,7 @@ def section(results: tuple[AccessResult, ...], gap: Gap | None = None) -> Sectio
         if facts:
             blocks.append(caches_table(cases, facts))
         formulas = tuple(
-            (f"{name(p.pattern)} · {clean(p.model, 40)}", clean(p.formula, FULL_NAME_LIMIT)) for p in cases if p.formula
+            (f"{name(p.pattern)} · {run_label(p.model, 40)}", clean(p.formula, FULL_NAME_LIMIT)) for p in cases if p.formula
         )
         if formulas:
             blocks.append(Listing("The formula with this run's shapes", formulas, code=True))
@@ -116,14 +116,26 @@ def _claim(results: tuple[AccessResult, ...], gap: Gap | None) -> list[Block]:
     reasons = [clean(reason) for reason in found.reasons]
     against = against_gap(found, gap.total_us) if gap is not None and "batch" in gap.basis else ""
     reasons += [against] if against else []
+    reasons += [_measured(gap)] if gap is not None and found.outcome == "both_ways" else []
     if reasons:
         blocks.append(
             Listing(
                 "Why (modelled)",
-                tuple((term, text[:1].upper() + text[1:]) for term, _, text in (reason.partition(": ") for reason in reasons)),
+                tuple((_capital(term), _capital(text)) for term, _, text in (reason.partition(": ") for reason in reasons)),
             )
         )
     return blocks
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _measured(gap: Gap) -> str:
+    """Return what attention took in both runs, beside what the model says of it."""
+    first, second = (sum(e.us for e in ledger.entries if e.kind == "attention") for ledger in (gap.one, gap.two))
+    takes = f"attention takes {milliseconds(first)} in {gap.first} and {milliseconds(second)} in {gap.second}"
+    return clean(f"As recorded: {takes}, while tracing; the gap above has its other parts.")
 
 
 def _curves(cases: tuple[PatternAccess, ...], drawn: tuple[Line, ...], facts: tuple[CacheFacts, ...]) -> Figure:

@@ -10,7 +10,7 @@ from analyzer.report.blocks import Cell, Head, Row, Table, missing, number
 from analyzer.report.figures.sizes import intensity
 from analyzer.report.marks.access import KINDS, Growth, amplification, name, traffic_ratio
 from analyzer.report.marks.access_map import Panel
-from analyzer.report.text import FULL_NAME_LIMIT, clean, kernel_label
+from analyzer.report.text import FULL_NAME_LIMIT, clean, kernel_label, run_label
 from analyzer.schema.access import AccessResult, CacheFacts, PatternAccess
 from analyzer.schema.evidence import Evidence
 
@@ -71,7 +71,7 @@ def curve_table(cases: tuple[PatternAccess, ...], devices: tuple[CacheFacts, ...
     rows = tuple(
         Row(
             (
-                Cell(f"{name(p.pattern)} · {clean(p.model, 40)}"),
+                Cell(f"{name(p.pattern)} · {run_label(p.model, 40)}"),
                 Cell(clean(p.shapes, 80)),
                 number(p.curve.knee_bytes / MIB if p.curve else math.nan, 1, MODELLED),
                 *(number(amplification(p, d.capacity_bytes), 2, MODELLED) for d in devices),
@@ -197,7 +197,7 @@ def kernel_table(results: tuple[AccessResult, ...]) -> Table:
 def _dram_of(results: tuple[AccessResult, ...]) -> tuple[str, str]:
     """Return through which device's cache the DRAM bytes of the table go, and why runs have none; each may be empty."""
     names = list(dict.fromkeys(clean(result.own.name, 60) for result in results if result.own))
-    without = list(dict.fromkeys(clean(result.model, 40) for result in results if not result.own))
+    without = list(dict.fromkeys(run_label(result.model, 40) for result in results if not result.own))
     where = f"; DRAM on {names[0]}" if len(names) == 1 else "; DRAM on the device of each run" if names else ""
     why = (
         f" DRAM is n/a for {', '.join(without)}: the cache of the device has no model. Other tables here give some of these "
@@ -218,7 +218,7 @@ def _kernel_cells(p: PatternAccess, model: str, device: str) -> tuple[Cell, ...]
     total = traffic.total if traffic else (math.nan, math.nan)
     return (
         Cell(clean(p.module, 72) or kernel_label(p.kernel) or name(p.pattern), detail=_detail(p)),
-        Cell(clean(model, 40)),
+        Cell(run_label(model, 40)),
         Cell(name(p.pattern), chip=KINDS.get(p.pattern, "other")),
         Cell(count(p.calls) if float(p.calls).is_integer() else fixed(p.calls, 1), float(p.calls)),
         number(p.time_us / 1e3, 3),
@@ -247,7 +247,12 @@ def left_out_table(results: tuple[AccessResult, ...]) -> Table | None:
     )
     rows = tuple(
         Row(
-            (Cell(kernel_label(what)), *((Cell(clean(model, 40)),) if several else ()), Cell(clean(why, 120)), number(share, 2))
+            (
+                Cell(kernel_label(what)),
+                *((Cell(run_label(model, 40)),) if several else ()),
+                Cell(clean(why, 120)),
+                number(share, 2),
+            )
         )
         for model, what, why, share in found[:MAX_LEFT_OUT]
     )
@@ -260,7 +265,7 @@ def left_out_table(results: tuple[AccessResult, ...]) -> Table | None:
 
 
 def _named(p: PatternAccess) -> Cell:
-    return Cell(name(p.pattern), remark=clean(p.model, 40) + _standing(p), detail=_detail(p))
+    return Cell(name(p.pattern), remark=run_label(p.model, 40) + _standing(p), detail=_detail(p))
 
 
 def _standing(p: PatternAccess) -> str:

@@ -16,7 +16,7 @@ from analyzer.report.sections.waiting import idle_table, link_table
 from analyzer.report.text import clean
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis, Study
-from analyzer.trace.link import GRAPH
+from analyzer.trace.link import is_replayed
 
 EDGE_SHARE = 0.05
 """Idle time before the first kernel or after the last that is worth a sentence, as a share of the traced time."""
@@ -73,9 +73,9 @@ def _sentence(a: Analysis, line: Timeline) -> str:
 def _launches(a: Analysis, steps: int) -> str:
     """Return how much the host launches in words: kernels that one launch of a graph replays are told apart."""
     if a.device.type != "cuda":
-        return f"{count(a.totals.kernel_count / steps)} operators that do work"
+        return f"{count(a.totals.kernel_count / steps)} operators, views among them"
     kernels = a.launches[a.launches["category"] == "kernel"]
-    replayed = kernels[kernels["link"] == GRAPH]
+    replayed = kernels[is_replayed(kernels)]
     if replayed.empty:
         return f"{count(len(kernels) / steps)} launches"
     graphs = len(replayed[["launch_ns", "correlation"]].drop_duplicates()) / steps

@@ -11,7 +11,7 @@ from analyzer.report.figures.steps import limits_us
 from analyzer.report.figures.steps import steps as draw_steps
 from analyzer.report.marks.host import MAX_BARS, StepBar, StepBars, step_bars
 from analyzer.report.sections.host_tables import stack_table, steps_table, tree_block
-from analyzer.report.text import clean
+from analyzer.report.text import clean, run_label
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.profile import HostView
 from analyzer.schema.results import Analysis, Study
@@ -93,7 +93,7 @@ _SAID = {
 
 def _grouped(found: tuple[StepBars, ...]) -> str:
     said = [
-        f"{clean(bars.label, 40)}: each bar is the mean of up to {count(bars.each)} steps in a row, because there are "
+        f"{run_label(bars.label, 40)}: each bar is the mean of up to {count(bars.each)} steps in a row, because there are "
         f"{count(bars.mean.steps)}."
         for bars in found
         if bars.each > 1

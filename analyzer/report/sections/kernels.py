@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analyzer.format import count, fixed, percent, size
+from analyzer.format import APPROXIMATELY, count, fixed, percent, size
 from analyzer.metrics.kernels import KEY
 from analyzer.report.blocks import Block, Cell, Head, Notice, Prose, Row, Section, Table, missing, number
 from analyzer.report.marks.time import time_word
@@ -57,14 +58,17 @@ HEADS = (
 OCCUPANCY = Head(
     "occupancy", "%", True, DERIVED, "resident warps that registers, shared memory, block and grid allow, of the most possible"
 )
+ACHIEVED = Head("achieved", "%", True, MEASURED, "resident warps in active cycles by hardware counters, of the most possible")
 RUN = Head("run")
+MEMORY = ("memory", "of peak")
+"""Columns that come from counted bytes where there are some."""
 
 
 def section(study: Study, max_rows: int = MAX_ROWS) -> Section:
     """Return the kernel table of all runs, longest first."""
     several = len(study.analyses) > 1
-    occupancy = any(a.device.type == "cuda" for a in study.analyses)
-    found = [(time, row) for a in study.analyses for time, row in _rows(a, several, occupancy, max_rows)]
+    shown = _Columns(several, any(a.device.type == "cuda" for a in study.analyses), any(map(_is_counted, study.analyses)))
+    found = [(time, row) for a in study.analyses for time, row in _rows(a, shown, max_rows)]
     gpu = any(a.device.type == "cuda" for a in study.analyses)
     heading, short = ("Which kernels matter?", "Kernels") if gpu else ("Which operators matter?", "Operators")
     total = sum(len(a.kernels) for a in study.analyses)
@@ -75,19 +79,47 @@ def section(study: Study, max_rows: int = MAX_ROWS) -> Section:
         return Section("kernels", heading, short, (Notice(text),))
     found.sort(key=lambda item: -item[0])
     rows = tuple(row for _, row in found[:max_rows])
-    heads = ((HEADS[0], RUN, *HEADS[1:]) if several else HEADS) + ((OCCUPANCY,) if occupancy else ())
+    heads = _heads(shown, rows)
     caption = f"{count(len(rows))} of {count(total)} rows, longest first; all of them are in kernels.csv"
     blocks: list[Block] = [Prose(_lead(a), MEASURED) for a in study.analyses if len(a.kernels)]
-    blocks.append(Table("kernel-table", caption, heads, rows, open_rows=OPEN_ROWS, note=_note(gpu)))
+    blocks.append(Table("kernel-table", caption, heads, rows, open_rows=OPEN_ROWS, note=_note(gpu, shown.counted)))
     return Section("kernels", heading, short, tuple(blocks))
 
 
-def _note(gpu: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Which columns the table has besides HEADS: the run, the occupancy that launches allow, what was achieved."""
+
+    several: bool
+    occupancy: bool
+    counted: bool
+
+
+def _is_counted(a: Analysis) -> bool:
+    return bool(a.kernels["occupancy_achieved_pct"].notna().any())
+
+
+def _heads(shown: _Columns, rows: tuple[Row, ...]) -> tuple[Head, ...]:
+    """Return the columns; those of memory are measured where every figure in them was counted."""
+    heads = [HEADS[0], *([RUN] if shown.several else []), *HEADS[1:]]
+    heads += [OCCUPANCY] * shown.occupancy + [ACHIEVED] * shown.counted
+    for place, head in enumerate(heads):
+        levels = {row.cells[place].evidence for row in rows} - {None, Evidence.UNAVAILABLE}
+        if shown.counted and head.text in MEMORY:
+            meaning = f"without ≈: from DRAM bytes that were counted; with it: {head.meaning}"
+            heads[place] = replace(head, meaning=meaning, evidence=MEASURED if levels == {MEASURED} else head.evidence)
+    return tuple(heads)
+
+
+def _note(gpu: bool, has_counts: bool) -> str:
     what = "" if gpu else " On a CPU the operators stand where kernels stand, each with its own time without its children."
-    return (
-        "Open a name for the whole of it, its shapes, module and launch. Rates are computed from modelled work, so none of "
-        f"them is a counter reading.{what}"
-    )
+    rates = "Rates are computed from modelled work, so none of them is a counter reading."
+    if has_counts:
+        rates = (
+            "Memory rates without ≈ rest on counted DRAM bytes; the modelled bytes stand behind the name. The other rates are "
+            "computed from modelled work."
+        )
+    return f"Open a name for the whole of it, its shapes, module and launch. {rates}{what}"
 
 
 def _lead(a: Analysis) -> str:
@@ -96,7 +128,7 @@ def _lead(a: Analysis) -> str:
     return f"{clean(a.label, 60)}: {rows} up {percent(float(top.sum()))} of the {time_word(a)}."
 
 
-def _rows(a: Analysis, several: bool, occupancy: bool, limit: int) -> list[tuple[float, Row]]:
+def _rows(a: Analysis, shown: _Columns, limit: int) -> list[tuple[float, Row]]:
     steps = a.window.batches or 1
     frame = a.kernels.head(limit)
     spread = _spread(a)
@@ -111,24 +143,33 @@ def _rows(a: Analysis, several: bool, occupancy: bool, limit: int) -> list[tuple
         mean = float(row["mean_us"])
         cells = [
             _name(row),
-            *([Cell(label)] if several else []),
+            *([Cell(label)] if shown.several else []),
             Cell(str(row["kind"]), chip=str(row["kind"])),
             number(ms, 3),
             number(float(row["share_pct"]), 1),
             number(min(cumulative, 100.0), 1),
             Cell(_calls(float(row["calls"]) / steps), float(row["calls"]) / steps),
             Cell(_mean(mean, spread[position]), mean, MEASURED),
-            Cell("cache", math.inf, level) if row["from_cache"] else number(float(row["dram_gbps"]), 1, level),
-            Cell("cache", math.inf, level) if row["from_cache"] else number(float(row["dram_pct_of_peak"]), 1, level),
+            *_memory(row, level),
             number(float(row["tflops"]), rate_places, level),
             number(float(row["peak_pct"]), 1, level),
             number(float(row["flop_per_byte"]), 2, level),
             Cell(str(row["bound"]), evidence=level) if row["bound"] else missing(),
         ]
-        if occupancy:
+        if shown.occupancy:
             cells.append(number(float(row["occupancy_pct"]), 1, DERIVED))
+        if shown.counted:
+            cells.append(number(float(row["occupancy_achieved_pct"]), 1))
         out.append((ms, Row(tuple(cells), run=label, kind=str(row["kind"]))))
     return out
+
+
+def _memory(row: dict[Any, Any], level: Evidence) -> tuple[Cell, Cell]:
+    """Return DRAM throughput and its share of the peak: from counted bytes where the row has them."""
+    if row["from_cache"]:
+        return (Cell("cache", math.inf, level),) * 2
+    level = MEASURED if row["dram_counted"] else level
+    return number(float(row["dram_gbps"]), 1, level), number(float(row["dram_pct_of_peak"]), 1, level)
 
 
 def _calls(value: float) -> str:
@@ -171,4 +212,22 @@ def _name(row: dict[Any, Any]) -> Cell:
             detail.append((title, fixed(value, 2) if key == "waves" else count(value)))
     if row["occupancy_limit"]:
         detail.append(("occupancy limited by", str(row["occupancy_limit"])))
+    detail += _counters(row)
     return Cell(clean(text, 96), remark=clean(str(row["shapes"]), 46), detail=tuple(detail))
+
+
+def _counters(row: dict[Any, Any]) -> list[tuple[str, str]]:
+    """Return what was counted of a row, each beside what the models say; nothing where nothing was."""
+    out = []
+    dram, fetched = float(row["bytes_dram_counter"]), float(row["bytes_l2_sm_counter"])
+    if math.isfinite(dram):
+        low, high, least = (float(row[name]) for name in ("bytes_dram_low", "bytes_dram_high", "bytes_compulsory"))
+        model = f"; access model {APPROXIMATELY}{size(low)} to {size(high)}" if math.isfinite(low) else ""
+        least_words = f"; compulsory {APPROXIMATELY}{size(least)}" if math.isfinite(least) else ""
+        out.append(("DRAM bytes", f"{size(dram)} counted{model}{least_words}"))
+    if math.isfinite(fetched):
+        out.append(("read from L2", f"{size(fetched)} counted"))
+    for title, name in (("L2 hits", "l2_hit_pct"), ("L1 hits", "l1_hit_pct"), ("tensor pipe active", "tensor_active_pct")):
+        if math.isfinite(float(row[name])):
+            out.append((title, f"{fixed(float(row[name]), 1)} % counted"))
+    return out

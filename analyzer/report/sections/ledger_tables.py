@@ -12,7 +12,7 @@ from analyzer.insight.gap import normalised
 from analyzer.insight.ledger import ALONE, PER_STEP, TRACING, UNTRACED, WAITING
 from analyzer.report.blocks import Cell, Head, Listing, Row, Table, badge, difference, missing, number
 from analyzer.report.marks.gap import SORTS, Step, causes, kind_label, sort_of
-from analyzer.report.text import clean
+from analyzer.report.text import run_label
 from analyzer.schema.evidence import Evidence, combine
 from analyzer.schema.ledger import TERMS, Ledger
 from analyzer.schema.results import Gap, GapPart
@@ -35,7 +35,7 @@ def per(gap: Gap) -> str:
 
 
 def _names(gap: Gap) -> tuple[str, str]:
-    return clean(gap.first, 28), clean(gap.second, 28)
+    return run_label(gap.first, 28), run_label(gap.second, 28)
 
 
 def _share(gap: Gap, delta_us: float) -> Cell:
@@ -156,7 +156,7 @@ def run_table(ledgers: Sequence[Ledger]) -> Table:
     for ledger in ledgers:
         unit = "ms in the trace" if ledger.basis == ALONE else "ms per step"
         heads += [
-            Head(clean(ledger.label, 28), unit, True, MODELLED, "time due to this cause"),
+            Head(run_label(ledger.label, 28), unit, True, MODELLED, "time due to this cause"),
             Head("share", "%", True, MODELLED, "of the time of this run"),
         ]
     what = " and ".join(dict.fromkeys(ledger.basis for ledger in ledgers))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from analyzer.format import MISSING, digits, interval, marked, milliseconds, percent, quantity, scaled, size, times
-from analyzer.insight.verdict import clearly_different
+from analyzer.format import MISSING, digits, input_size, interval, marked, milliseconds, percent, quantity, scaled, size, times
+from analyzer.insight.counters import is_counted, mean_by_time
+from analyzer.insight.verdict import clearly_different, element_type
 from analyzer.report.blocks import Reading, Tile
 from analyzer.report.marks.time import time_word
 from analyzer.report.memory_files import peak_memory
-from analyzer.report.text import clean
+from analyzer.report.text import clean, run_label
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis, Study
 
@@ -67,12 +68,12 @@ def _kicker(analyses: tuple[Analysis, ...]) -> tuple[str, ...]:
     for a in analyses:
         facts = a.run.facts
         columns.setdefault("device", []).append(a.device.name)
-        columns.setdefault("dtype", []).append("" if a.dtype == "not recorded" else a.dtype)
+        columns.setdefault("dtype", []).append("" if a.dtype == "not recorded" else element_type(a))
         if facts is None:
             columns.setdefault("source", []).append("bare trace")
             continue
         columns.setdefault("batch", []).append(f"batch {facts.settings.batch_size}")
-        columns.setdefault("image", []).append(f"{facts.settings.image_size} px")
+        columns.setdefault("image", []).append(input_size(facts.settings.image_size, facts.model.input_shape))
         for name in ("torch", "cuda", "driver"):
             if name in facts.versions:
                 columns.setdefault(name, []).append(f"{name} {facts.versions[name]}")
@@ -96,7 +97,7 @@ def _each(runs: tuple[Analysis, ...], make: Callable[[Analysis], tuple[str, Evid
     out = []
     for number, a in enumerate(runs):
         text, evidence, remark = make(a)
-        name = clean(a.label, 40) if len(runs) > 1 else ""
+        name = run_label(a.label, 40) if len(runs) > 1 else ""
         out.append(Reading(name, text, evidence, remark, number if len(runs) > 1 else -1))
     return tuple(out)
 
@@ -113,7 +114,7 @@ def _time(a: Analysis) -> tuple[str, Evidence, str]:
 def _ratio(study: Study) -> Tile | None:
     if study.gap is None:
         return None
-    pair = f"{clean(study.gap.first, 30)} : {clean(study.gap.second, 30)}"
+    pair = f"{run_label(study.gap.first, 30)} : {run_label(study.gap.second, 30)}"
     if study.ratio is not None and study.ratio.value is not None:
         reading = Reading(pair, times(study.ratio), study.ratio.evidence, f"95 %: {interval(study.ratio)}")
     elif study.gap.second_us > 0:
@@ -149,6 +150,10 @@ def _memory(a: Analysis) -> tuple[str, Evidence, str]:
 
 def _occupancy(a: Analysis) -> tuple[str, Evidence, str]:
     figure = a.totals.occupancy_pct
+    if is_counted(a, "occupancy_achieved_pct"):
+        achieved = mean_by_time(a.launches[a.launches["category"].eq("kernel")], "occupancy_achieved_pct")
+        allowed = f"; the launches allow {quantity(figure)}" if figure.value is not None else ""
+        return percent(achieved), MEASURED, f"achieved, by hardware counters{allowed}"
     if figure.value is None:
         return MISSING, UNAVAILABLE, clean(figure.source, 120)
     return quantity(figure), figure.evidence, "allowed by registers, shared memory and grid; not achieved"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from analyzer.format import percent, size
+from analyzer.insight.counters import is_counted, mean_by_time
 from analyzer.report.blocks import Block, Figure, Folded, Notice, Prose, Section, Table
 from analyzer.report.figures.memory import curves as draw_curves
 from analyzer.report.figures.memory import locality as draw_locality
@@ -43,8 +46,12 @@ CURVE_HOW = (
 )
 COUNTERS = (
     "Cache hit rates, that of the L2 among them: not available. They take hardware counters (of a GPU: Nsight Compute, "
-    "rocprof), and a trace holds none. The section on access models what a cache can hold."
+    "rocprof), and {who}. The section on access models what a cache can hold."
 )
+COUNTED_HOW = (
+    " A filled mark is what DRAM really moved, by hardware counters: it stands before the hollow one, whose bytes are modelled."
+)
+NO_COUNTERS = "this report has none: section Counters says why"
 NO_EVENTS = (
     "no memory curve, because the trace holds no [memory] events; record with profile_memory=True, or with analyzer, "
     "which does."
@@ -54,8 +61,28 @@ NO_EVENTS = (
 def section(study: Study) -> Section:
     """Return bandwidth, locality and the allocators of each run, or one line on what is missing."""
     labels = tuple(clean(a.label, 60) for a in study.analyses)
-    blocks = [*_bandwidth(study, labels), *_locality(study, labels), Notice(COUNTERS), *_allocators(study)]
+    blocks = [*_bandwidth(study, labels), *_locality(study, labels), *_hits(study, labels), *_allocators(study)]
     return Section(ID, HEADING, SHORT, tuple(blocks))
+
+
+def _hits(study: Study, labels: tuple[str, ...]) -> list[Block]:
+    """Return the counted L2 hit rate of the runs that have one, and what the others lack."""
+    blocks: list[Block] = []
+    without = []
+    for a, label in zip(study.analyses, labels, strict=True):
+        if is_counted(a, "l2_hit_pct"):
+            hits = mean_by_time(a.launches[a.launches["category"].eq("kernel")], "l2_hit_pct")
+            text = f"{label}: of what its kernels looked up in L2, {percent(hits)} was there (mean weighted by time, counted). "
+            blocks.append(Prose(f"{text}Section Counters has it by kind, operator and module.", M))
+        else:
+            without.append(label)
+    if not without:
+        return blocks
+    if all(a.device.type != "cuda" for a in study.analyses):
+        who = "those of processors are not read"
+    else:
+        who = f"{' and '.join(dict.fromkeys(without))} {'has' if len(without) == 1 else 'have'} none" if blocks else NO_COUNTERS
+    return [*blocks, Notice(COUNTERS.format(who=who))]
 
 
 def _bandwidth(study: Study, labels: tuple[str, ...]) -> list[Block]:
@@ -70,7 +97,8 @@ def _bandwidth(study: Study, labels: tuple[str, ...]) -> list[Block]:
     if data.marks:
         title = "DRAM throughput by kind"
         drawing = draw_throughput(data, labels, title)
-        blocks.append(Figure("fig-dram", title, THROUGHPUT_HOW, drawing, throughput_table(data, labels), _beyond_mark(data)))
+        how = THROUGHPUT_HOW + (COUNTED_HOW if any(math.isfinite(mark.counted_pct) for mark in data.marks) else "")
+        blocks.append(Figure("fig-dram", title, how, drawing, throughput_table(data, labels), _beyond_mark(data)))
     return blocks
 
 

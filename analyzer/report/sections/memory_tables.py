@@ -20,16 +20,17 @@ M, D, MOD, SPEC = Evidence.MEASURED, Evidence.DERIVED, Evidence.MODELLED, Eviden
 
 def throughput_table(data: Throughputs, labels: tuple[str, ...]) -> Table:
     """Return the numbers of the dot plot."""
+    counts = any(math.isfinite(mark.counted_pct) for mark in data.marks)
     rows = []
     for mark in data.marks:
         at = Cell("from a cache") if mark.from_cache else number(mark.pct, 1, MOD)
         cells = (
             Cell(labels[mark.run]), Cell(mark.kind, chip=mark.kind), number(mark.share_pct, 1), number(mark.known_pct, 1),
             number(mark.gbps, 1, MOD), at, number(mark.low_pct, 1, MOD), number(mark.high_pct, 1, MOD),
-            number(mark.cached_pct, 1, MOD),
+            number(mark.cached_pct, 1, MOD), *([number(mark.counted_pct, 1)] if counts else []),
         )  # fmt: skip
         rows.append(Row(cells, kind=mark.kind))
-    heads = (
+    heads: tuple[Head, ...] = (
         Head("run"),
         Head("kind"),
         Head("share of time", "%", True, M, "of the kernel time of its run"),
@@ -42,9 +43,11 @@ def throughput_table(data: Throughputs, labels: tuple[str, ...]) -> Table:
             "of its time faster than DRAM", "%", True, MOD, "share of the time in launches whose bytes DRAM could not deliver"
         ),
     )
+    if counts:
+        heads += (Head("counted", "%", True, M, "DRAM bytes by hardware counters over time, of the bandwidth used for floors"),)
     note = (
-        "The access model's ends are cut at 100 %; where it has no figure for a launch, the compulsory bytes stand in. The "
-        "last column is the time in launches whose bytes DRAM could not have delivered, so that a cache held some of them."
+        "The access model's ends are cut at 100 %; where it has no figure for a launch, the compulsory bytes stand in. “Faster "
+        "than DRAM” is the time in launches whose bytes DRAM could not have delivered, so that a cache held some of them."
     )
     return Table("memory-dram-table", "DRAM throughput by kind", heads, tuple(rows), note=note)
 
@@ -159,7 +162,7 @@ def _holders(a: Analysis, p: MemoryProfile, limit: int) -> list[Row]:
         out.append(Row((run, device, Cell("held since before the recording"), Cell("–"), *_held(p.before_bytes, p), missing())))
     shown = p.at_peak.iloc[: limit if len(p.at_peak) <= limit else limit - 1]
     for module, op, held, blocks in shown.itertuples(index=False, name=None):
-        name = _module(str(module)) if module else Cell("no module")
+        name = module_cell(str(module)) if module else Cell("no module")
         operator = Cell(clean(str(op), 80)) if op else Cell("no operator")
         out.append(Row((run, device, name, operator, *_held(float(held), p), Cell(count(blocks), float(blocks), M))))
     rest = p.at_peak.iloc[len(shown) :]
@@ -170,7 +173,7 @@ def _holders(a: Analysis, p: MemoryProfile, limit: int) -> list[Row]:
     return out
 
 
-def _module(path: str) -> Cell:
+def module_cell(path: str) -> Cell:
     """Return the end of a path that is too long for a column, which tells more than its beginning; the whole is behind it."""
     whole = clean(path, 400)
     if len(whole) <= MODULE_LETTERS:

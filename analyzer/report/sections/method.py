@@ -10,12 +10,14 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 from analyzer.format import count, digits, quantity
+from analyzer.insight.counters import has_counters
 from analyzer.insight.reproduction import recording_command
 from analyzer.report.blocks import Block, Cell, Folded, Head, Link, Links, Listing, Notice, Row, Section, Table, badge, number
 from analyzer.report.facts import environment
 from analyzer.report.origin import Origin, command_line, report_command, trace_href
 from analyzer.report.sections.glossary import glossary
 from analyzer.report.text import clean
+from analyzer.schema.counters import COUNTED
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis, Study
 from analyzer.schema.run import Ceiling
@@ -29,7 +31,11 @@ FIGURE = Head("figure", "", True, None, "the limit with its unit; the word besid
 
 FORMULAS = (
     ("latency", "median of the untraced, synchronised iterations; 95 % interval by bootstrap, processes resampled first"),
-    ("ratio", "median of the first run over median of the second; interval from both bootstraps"),
+    (
+        "ratio",
+        "median of the first run over median of the second; interval from both bootstraps, widened to Student's t of the "
+        "medians of the processes where there are two to five",
+    ),
     ("time by kind", "a moment in which k kernels run gives each of them 1/k of it, so the kinds add up to the busy time"),
     ("idle", "the stretches of the window that no kernel, copy or fill (on a CPU: no operator that does work) covers"),
     (
@@ -83,21 +89,37 @@ FORMULAS = (
 )
 
 
+COUNTER_FORMULAS = (
+    (
+        "hardware counters",
+        "read in runs of their own, in which kernels run one by one; each launch of the trace takes the values of the counted "
+        "launch with the same name, grid and block at the same place of the sequence; no duration comes from them",
+    ),
+    ("counted before modelled", "where a figure was counted, it takes the place of the modelled one, which stays beside it"),
+    ("cache hit rate", "sectors that hit over sectors looked up, counted in different passes, at most 100 %"),
+    ("achieved occupancy", "warps resident per cycle in which a multiprocessor has any, over the most it can hold; counted"),
+)
+"""What stands among the formulas where a run has counters."""
+
+
 def section(study: Study, others: tuple[Section, ...] = (), origin: Origin | None = None) -> Section:
     """Return the passes, the environment, the limits, the formulas, the approximations, the commands, the traces, the glossary.
 
     ``others`` are the sections whose columns the glossary explains besides those of this one.
     """
     origin = origin or Origin()
+    has_counts = any(map(has_counters, study.analyses))
     blocks: list[Block] = [*_passes(study), _environment(study), *_limits(study)]
     blocks += [
-        Listing("Formulas", FORMULAS),
+        Listing("Formulas", FORMULAS + (COUNTER_FORMULAS if has_counts else ())),
         Listing("Approximations", approximations() or (("", "none"),)),
         _reproduce(study, origin),
         _traces(study, origin),
     ]
     own = Section("method", "How was this measured?", "Method", tuple(blocks))
-    return replace(own, blocks=(*own.blocks, Folded("Glossary of the tables", (glossary((*others, own)), *_columns()))))
+    return replace(
+        own, blocks=(*own.blocks, Folded("Glossary of the tables", (glossary((*others, own)), *_columns(has_counts))))
+    )
 
 
 def _passes(study: Study) -> list[Block]:
@@ -136,7 +158,10 @@ def _passes(study: Study) -> list[Block]:
             Head("steps", "", True, MEASURED, "iterations of the model in the pass"),
             Head("note"),
         )
-        note = "Latency, trace and operands come from separate passes; no duration comes from a pass that records operands."
+        note = (
+            "Latency, trace, operands and counters come from separate passes; no duration comes from a pass that records "
+            "operands or reads counters."
+        )
         blocks.insert(0, Table("passes-table", "What ran when", heads, tuple(rows), note=note))
     return blocks
 
@@ -268,14 +293,17 @@ def _reproduce(study: Study, origin: Origin) -> Listing:
     whole = report_command(tuple(a.run for a in study.analyses), origin)
     if whole not in [text for _, text in items]:
         items.append(("this report", whole))
+    items.append(
+        ("the traces with these findings in them, for ui.perfetto.dev", whole.replace("task=report", "task=perfetto", 1))
+    )
     return Listing("How to reproduce", tuple(items), code=True)
 
 
-def _columns() -> tuple[Table, ...]:
+def _columns(has_counts: bool) -> tuple[Table, ...]:
     """Return what the columns of the files mean that every stage passes on."""
     heads = (Head("column"), Head("unit"), Head("evidence"), Head("meaning"))
     tables = []
-    for table in (TIMINGS, SAMPLES, LAUNCHES):
+    for table in (TIMINGS, SAMPLES, LAUNCHES, *((COUNTED,) if has_counts else ())):
         rows = tuple(Row((Cell(c.name), Cell(c.unit or "–"), badge(c.evidence), Cell(c.meaning))) for c in table.columns)
         tables.append(Table(f"glossary-{table.name}", f"Table {table.name}", heads, rows))
     return tuple(tables)

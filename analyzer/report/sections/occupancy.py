@@ -7,6 +7,7 @@ from typing import Any
 
 from analyzer.format import count, counted, digits, fixed, percent
 from analyzer.hardware.capability import SmLimits, sm_limits
+from analyzer.insight.counters import is_counted
 from analyzer.metrics.occupancy import residency
 from analyzer.report.blocks import Block, Cell, Figure, Head, Listing, Notice, Prose, Row, Section, Table, missing, number
 from analyzer.report.figures.occupancy import occupancy as draw_occupancy
@@ -21,11 +22,18 @@ MAX_ROWS = 30
 SHOWN_PCT = 0.05
 MEASURED, DERIVED = Evidence.MEASURED, Evidence.DERIVED
 
-PLAIN = (
-    "Occupancy is the share of a multiprocessor's warp slots that hold a warp. These figures are what the launches allow, not "
-    "what was achieved; that needs hardware counters. A low figure alone is no fault: matrix products and attention written "
-    "for Hopper and later give their warps different jobs and run one block per multiprocessor by design, so that one at "
-    "18.75 % (12 of 64 warps) can run at full speed."
+PLAIN = "Occupancy is the share of a multiprocessor's warp slots that hold a warp. "
+ALLOWED_ALONE = (
+    "These figures are what the launches allow, not what was achieved; that needs hardware counters, and section Counters says "
+    "why there are none. "
+)
+SOME_ACHIEVED = (
+    "Figures named achieved are by hardware counters: warps resident in the cycles in which a multiprocessor has any. All "
+    "others are what the launches allow. Achieved lies below that where blocks of a launch end at different times. "
+)
+NO_FAULT = (
+    "A low figure alone is no fault: matrix products and attention written for Hopper and later give their warps different "
+    "jobs and run one block per multiprocessor by design, so that one at 18.75 % (12 of 64 warps) can run at full speed."
 )
 HOW = (
     "Up is more resident warps; right is more blocks in the grid; area is the share of the run's kernel time. Left of one wave "
@@ -68,6 +76,7 @@ THEORETICAL = Head(
 ALLOWED = Head("launch-limited", "%", True, DERIVED, "the same, where the grid has too few blocks to fill the multiprocessors")
 KINETO = Head("Kineto's", "%", True, MEASURED, "occupancy as the profiler wrote it into the trace; rounded, 0 above 48 KiB")
 TAIL = Head("tail efficiency", "%", True, DERIVED, "waves over waves rounded up: how full the last wave is, spread over all")
+ACHIEVED = Head("achieved", "%", True, MEASURED, "resident warps in active cycles by hardware counters, of the most possible")
 LIMITED_BY = Head(
     "limited by", "", False, DERIVED, "what allows no more warps: registers, shared memory, threads, blocks, grid"
 )
@@ -88,8 +97,13 @@ def section(study: Study) -> Section | None:
         figure = Figure(
             "fig8", title, HOW, draw_occupancy(data, labels, title), _marks_table(data, labels), _caption(data, labels)
         )
-        blocks += [Prose(PLAIN), figure, _limit_table(data, labels), _moves(data), _kernel_table(study, data)]
+        plain = PLAIN + (SOME_ACHIEVED if _has_achieved(study) else ALLOWED_ALONE) + NO_FAULT
+        blocks += [Prose(plain), figure, _limit_table(data, labels), _moves(data), _kernel_table(study, data)]
     return Section("occupancy", HEADING, "Occupancy", tuple(blocks))
+
+
+def _has_achieved(study: Study) -> bool:
+    return any(bool(a.kernels["occupancy_achieved_pct"].notna().any()) for a in study.analyses)
 
 
 def _sentence(a: Analysis, summary: Summary) -> str:
@@ -103,9 +117,16 @@ def _sentence(a: Analysis, summary: Summary) -> str:
     otherwise = f" With larger grids it would be {behind}." if grid else ""
     return (
         f"{clean(a.label, 60)}: weighted by time, the launches allow {_one(whole.occupancy_pct)} occupancy; with grids large "
-        f"enough it would be {_one(whole.theoretical_pct)}, the theoretical occupancy. {_kineto(summary)} The limit is "
-        f"{binding}{tail}.{otherwise}"
+        f"enough it would be {_one(whole.theoretical_pct)}, the theoretical occupancy. {_achieved(a, summary)}"
+        f"{_kineto(summary)} The limit is {binding}{tail}.{otherwise}"
     )
+
+
+def _achieved(a: Analysis, summary: Summary) -> str:
+    """Return what counters say was achieved, nothing where they are not there for the run."""
+    if not is_counted(a, "occupancy_achieved_pct") or not math.isfinite(summary.whole.achieved_pct):
+        return ""
+    return f"Achieved, by hardware counters, is {_one(summary.whole.achieved_pct)}. "
 
 
 def _shares(parts: list[tuple[str, float]]) -> str:
@@ -197,18 +218,20 @@ def _waves(value: float) -> Cell:
 
 def _limit_table(data: Occupancy, labels: tuple[str, ...]) -> Table:
     several = len(labels) > 1
+    counts = any(math.isfinite(summary.whole.achieved_pct) for summary in data.summaries)
     rows: list[Row] = []
     for summary in data.summaries:
         run = (Cell(labels[summary.run]),) if several else ()
         for part in _shown(summary):
-            rows.append(Row((*run, *_part_cells(part)), run=labels[summary.run]))
-        rows.append(Row((*run, *_part_cells(summary.whole)), marked=True, run=labels[summary.run]))
+            rows.append(Row((*run, *_part_cells(part, counts)), run=labels[summary.run]))
+        rows.append(Row((*run, *_part_cells(summary.whole, counts)), marked=True, run=labels[summary.run]))
     heads: tuple[Head, ...] = (
         Head("limited by"),
         SHARE,
         Head("sets the theoretical", "%", True, DERIVED, "share of the time that it would limit if grids were larger"),
         THEORETICAL,
         ALLOWED,
+        *([ACHIEVED] if counts else []),
         TAIL,
     )
     heads = (Head("run"), *heads) if several else heads
@@ -219,15 +242,16 @@ def _shown(summary: Summary) -> list[Part]:
     return [part for part in summary.parts if max(part.share_pct, part.sets_pct) >= SHOWN_PCT]
 
 
-def _part_cells(part: Part) -> tuple[Cell, ...]:
+def _part_cells(part: Part, counts: bool) -> tuple[Cell, ...]:
     sets = number(part.sets_pct, 1, DERIVED) if part.limit not in ("", GRID, UNKNOWN) else Cell("–")
     means = (
         number(part.theoretical_pct, 1, DERIVED),
         number(part.occupancy_pct, 1, DERIVED),
+        *([number(part.achieved_pct, 1)] if counts else []),
         number(part.tail_pct, 1, DERIVED),
     )
     name = part.limit or ("all" if part.share_pct > 99.95 else "all that is known")
-    return Cell(name), number(part.share_pct, 1), sets, *(means if part.share_pct > 0 else (Cell("–"),) * 3)
+    return Cell(name), number(part.share_pct, 1), sets, *(means if part.share_pct > 0 else (Cell("–"),) * len(means))
 
 
 def _moves(data: Occupancy) -> Listing:
@@ -238,7 +262,8 @@ def _moves(data: Occupancy) -> Listing:
 def _kernel_table(study: Study, data: Occupancy) -> Table:
     several = len(study.analyses) > 1
     shown = [study.analyses[summary.run] for summary in data.summaries]
-    found = [item for a in shown for item in _kernel_rows(a, several, MAX_ROWS // len(shown))]
+    counts = _has_achieved(study)
+    found = [item for a in shown for item in _kernel_rows(a, (several, counts), MAX_ROWS // len(shown))]
     found.sort(key=lambda item: -item[0])
     total = sum(len(a.kernels) for a in shown)
     heads = (
@@ -250,6 +275,7 @@ def _kernel_table(study: Study, data: Occupancy) -> Table:
         Head("resident blocks", "", True, DERIVED, "blocks that fit on a multiprocessor at a time"),
         THEORETICAL,
         ALLOWED,
+        *([ACHIEVED] if counts else []),
         KINETO,
         LIMITED_BY,
         WAVES,
@@ -261,7 +287,9 @@ def _kernel_table(study: Study, data: Occupancy) -> Table:
     return Table("occupancy-kernel-table", caption, heads, rows, note=KERNEL_NOTE, open_rows=OPEN_ROWS)
 
 
-def _kernel_rows(a: Analysis, several: bool, limit: int) -> list[tuple[float, Row]]:
+def _kernel_rows(a: Analysis, shown: tuple[bool, bool], limit: int) -> list[tuple[float, Row]]:
+    """Return (share, row); ``shown``: whether there are several runs, and whether what was achieved has a column."""
+    several, counts = shown
     label = clean(a.label, 60)
     most = sm_limits(a.device.compute_capability)
     out = []
@@ -276,6 +304,7 @@ def _kernel_rows(a: Analysis, several: bool, limit: int) -> list[tuple[float, Ro
             number(_resident(row, most, threads), 0, DERIVED),
             number(float(row["occupancy_theoretical_pct"]), 1, DERIVED),
             number(float(row["occupancy_pct"]), 1, DERIVED),
+            *([number(float(row["occupancy_achieved_pct"]), 1)] if counts else []),
             number(float(row["occupancy_kineto_pct"]), 0),
             Cell(row["limit"], evidence=DERIVED) if row["limit"] != UNKNOWN else missing(),
             _waves(float(row["waves"])),

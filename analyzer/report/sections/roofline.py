@@ -6,6 +6,7 @@ import numpy as np
 
 from analyzer.format import count, counted, percent
 from analyzer.metrics.attribution import MODELLED
+from analyzer.report.attributed import attribution_text
 from analyzer.report.blocks import Block, Cell, Figure, Head, Notice, Prose, Row, Section, Table, missing, number
 from analyzer.report.figures.roofline import roofline as draw_roofline
 from analyzer.report.marks.roofline import NAMED, Roofline, roofline
@@ -45,7 +46,9 @@ def section(study: Study) -> Section:
     blocks += alerts(study)
     gpu = any(a.device.type == "cuda" for a in study.analyses)
     heading = "What limits each kernel?" if gpu else "What limits each operator?"
-    after = [block for make in (model_table, operator_table, module_table, unmodelled) if (block := make(study))]
+    first, second, *rest = (make(study) for make in (model_table, operator_table, module_table, unmodelled))
+    attributed = [_attributed(a) for a in study.analyses]
+    after = [block for block in (first, *attributed, second, *rest) if block]
     if not data.marks:
         blocks.append(
             Notice(
@@ -59,6 +62,12 @@ def section(study: Study) -> Section:
     title = "Achieved rate against arithmetic intensity"
     figure = Figure("fig4", title, HOW, draw_roofline(data, labels, title), _table(data, labels), _caption(data, labels))
     return Section("roofline", heading, "Limits", (*blocks, figure, *after))
+
+
+def _attributed(a: Analysis) -> Prose | None:
+    """Return how much of the time the tables by operator and by module cover."""
+    text = attribution_text(a)
+    return Prose(f"{clean(a.label, 60)}: {text}", Evidence.DERIVED) if text else None
 
 
 def _bounds(a: Analysis) -> str:

@@ -9,7 +9,7 @@ from analyzer.report.blocks import Block, Cell, Figure, Head, Notice, Prose, Row
 from analyzer.report.figures.time import stacked
 from analyzer.report.marks.time import IDLE, Stack, idle_word, stacks
 from analyzer.report.sections.ledger_tables import cause_listing, run_table
-from analyzer.report.text import clean
+from analyzer.report.text import clean, run_label
 from analyzer.schema.evidence import Evidence
 from analyzer.schema.results import Analysis, Study
 
@@ -75,7 +75,7 @@ def _table(analyses: tuple[Analysis, ...], found: tuple[Stack, ...], idle: str) 
     what = "kernels" if any(a.device.type == "cuda" for a in analyses) else "operators"
     heads = [Head("kind")]
     for stack in found:
-        label = clean(stack.label, 30)
+        label = run_label(stack.label, 30)
         heads += [
             Head(label, "ms per step" if stack.steps else "ms in the trace", True, Evidence.MEASURED, TIME_MEANING),
             Head("of busy time", "%", True, Evidence.DERIVED, "of the time in which something ran; idle time has no share"),

@@ -15,6 +15,7 @@ from analyzer.schema.results import Analysis, Idle, Study
 LINK_NAMES = {
     "operator": "to the innermost operator around its launch call",
     "external id": "to the operator whose id the profiler wrote into it",
+    "aligned": "to the operator of the same kernel in a trace of the same code without graphs: a CUDA or HIP graph replayed it",
     "graph": "to the launch of a whole CUDA or HIP graph, and to no operator",
     "call": "to its launch call, which no operator encloses",
     "none": "not at all: its launch is not in the trace",
