@@ -247,7 +247,7 @@ def test_mistakes_get_one_line_and_leave_nothing(tmp_path: Path, args: list[str]
     assert _left(tmp_path) == []
 
 
-@pytest.mark.parametrize("stage", ["calibrate", "build", "untraced", "traced", "write trace"])
+@pytest.mark.parametrize("stage", ["check", "calibrate", "build", "warmup", "untraced", "traced", "write trace"])
 def test_ctrl_c_after_any_stage_leaves_nothing(tmp_path: Path, stage: str) -> None:
     """SIGINT to the whole process group, as a terminal sends it, once ``stage`` has ended and the next one runs."""
     (tmp_path / "mine.py").write_text(MODEL.format(body="import time; time.sleep(0.02)"))

@@ -48,8 +48,8 @@ def test_nothing_is_fetched_and_nothing_logged(chromium: Any, pages: dict[str, P
         assert_no_sideways_scroll(opened.page)
 
 
-# colours are of one style sheet, so each scheme meets half of the pages
-@pytest.mark.parametrize(("name", "scheme"), [(name, ("light", "dark")[n % 2]) for n, name in enumerate(NAMES)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", NAMES)
 def test_no_accessibility_violations(chromium: Any, pages: dict[str, Path], name: str, scheme: str) -> None:
     with Opened(chromium, pages[name], color_scheme=scheme) as opened:
         opened.page.keyboard.press("e")
